@@ -1,0 +1,60 @@
+"""Datasets on disk as prepared TFDS builders, all with the features image, mask, file_name.
+
+`image` uint8 [H, W, 3] RGB; `mask` uint8 [H, W, 1] class index, 255 = ignore; `file_name` text.
+`builder.info.metadata` holds `class_names` (list of str) and `palette` (list of [r, g, b]).
+"""
+
+from kerasdense.datasets import preparation
+from kerasdense.datasets.camvid import Camvid
+from kerasdense.datasets.cityscapes import Cityscapes
+from kerasdense.datasets.folder import Folder
+from kerasdense.datasets.toy_streets import ToyStreets
+from kerasdense.datasets.voc_segmentation import VocSegmentation
+
+DATASETS = {
+    "camvid": Camvid,
+    "cityscapes": Cityscapes,
+    "voc_segmentation": VocSegmentation,
+    "folder": Folder,
+    "toy_streets": ToyStreets,
+}
+
+
+def load(name, source=None, prepared_dir=None):
+    """Returns the prepared TFDS builder of a dataset; prepares it first where that is needed.
+
+    The prepared form lies in prepared_dir/DATASET/CONFIG-FINGERPRINT/VERSION, the fingerprint
+    being made of the source's path and its files' names, sizes and times: a source that was edited
+    is prepared anew. One line says where it lies. Nothing in the source is written.
+
+    Args:
+        name: "camvid", or with a configuration "cityscapes/ladder"; the first is the default.
+        source: The dataset's folder; None for toy_streets, which is generated.
+        prepared_dir: Where prepared forms lie; None is TFDS' default (~/tensorflow_datasets).
+
+    Raises:
+        ValueError: an unknown name, or a file that is not as it should be.
+        FileNotFoundError: a folder or file of the source is missing.
+        OSError: prepared_dir cannot be written.
+    """
+    dataset, _, config = name.partition("/")
+    if dataset not in DATASETS:
+        raise ValueError(f"Unknown dataset '{dataset}': there are {', '.join(DATASETS)}.")
+    builder_class = DATASETS[dataset]
+    config = config or next(iter(builder_class.CONFIGS))
+    if config not in builder_class.CONFIGS:
+        raise ValueError(
+            f"Unknown configuration '{config}' of {dataset}: there are "
+            f"{', '.join(builder_class.CONFIGS)}."
+        )
+    if builder_class is ToyStreets:
+        if source is not None:
+            raise ValueError(f"{dataset} is generated and takes no source; received '{source}'.")
+        return preparation.prepare(
+            ToyStreets, config, None, ToyStreets.fingerprint(), prepared_dir
+        )
+    if source is None:
+        raise ValueError(f"{dataset} needs a source folder (source, --source).")
+    found = builder_class.find(source, config)
+    key = preparation.fingerprint(found)
+    return preparation.prepare(builder_class, config, found, key, prepared_dir)
