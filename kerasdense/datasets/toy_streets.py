@@ -31,18 +31,18 @@ CLASSES = {
 SKY, BUILDING, ROAD, PAVEMENT, TREE, POLE, CAR, PEDESTRIAN = range(len(CLASSES))
 BOX_CLASSES = ("car", "pedestrian")
 
-HEIGHT, WIDTH = 96, 128
-OVERSAMPLING = 3
+HEIGHT, WIDTH = 192, 256
+OVERSAMPLING = 2
 SEED = 2017
 SPLIT_SIZES = {"train": 320, "val": 80}
-MIN_VISIBLE_PIXELS = 12  # an object that shows less has no box
+MIN_VISIBLE_PIXELS = 24  # an object that shows less has no box
 NEAREST = 0.4  # m; what lies nearer is cut off
 CIRCLE = [(math.cos(k * math.tau / 14), math.sin(k * math.tau / 14)) for k in range(14)]
 FOG_DISTANCE = 120.0  # m at which 63 % of a color is haze
 
 
 class ToyStreets(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """400 drawn street scenes, 96x128, 8 classes, and boxes of cars and pedestrians.
+    """400 drawn street scenes, 192x256, 8 classes, and boxes of cars and pedestrians.
 
     Besides the common features: `boxes` float32 [N, 4] relative xyxy and `labels` int64 [N]
     (index into the metadata's `box_class_names`). A box is the extent of the object's visible
@@ -53,7 +53,7 @@ class ToyStreets(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     name = "toy_streets"
     VERSION = tfds.core.Version("1.0.0")
     url_infos = None  # nothing is downloaded; TFDS 4.9.10's lookup needs importlib_resources
-    CONFIGS = {"default": "320 train and 80 val scenes of 96x128"}
+    CONFIGS = {"default": "320 train and 80 val scenes of 192x256"}
 
     @staticmethod
     def fingerprint():
@@ -93,7 +93,7 @@ def draw_scene(split, index):
     """Returns one scene of "train", "val" or "test" (not prepared), the same for each `index`.
 
     Returns:
-        (image uint8 [96, 128, 3], mask uint8 [96, 128], boxes float32 [N, 4] relative xyxy,
+        (image uint8 [192, 256, 3], mask uint8 [192, 256], boxes float32 [N, 4] relative xyxy,
         labels int64 [N] into BOX_CLASSES).
     """
     rng = np.random.default_rng([SEED, ("train", "val", "test").index(split), index])
@@ -313,14 +313,14 @@ def _things(canvas, rng):
             for z in np.arange(rng.uniform(4, 9), 60, rng.uniform(7, 14)):
                 z = z + rng.uniform(-1, 1)
                 yield z, _draw_tree, (edge + side * rng.uniform(0.9, 1.6), z)
-        for z in np.arange(rng.uniform(3, 9), 60, rng.uniform(8, 16)):
+        for z in np.arange(rng.uniform(3, 9), 26, rng.uniform(7, 14)):
             yield z, _draw_pole, (edge + side * rng.uniform(0.35, 0.7), z, -side)
         if rng.random() < 0.6:  # parked cars
             for z in np.arange(rng.uniform(4, 14), 50, rng.uniform(5.4, 11)):
                 if rng.random() < 0.7:
                     yield z, _draw_car, (edge - side * 1.25, z, 0 if side > 0 else np.pi)
-        for _ in range(rng.integers(0, 5)):
-            z = rng.uniform(3.5, 10) if rng.random() < 0.5 else rng.uniform(6, 28)
+        for _ in range(rng.integers(1, 6)):
+            z = rng.uniform(2.8, 7) if rng.random() < 0.6 else rng.uniform(5, 15)
             yield z, _draw_pedestrian, (edge + side * rng.uniform(0.3, 2.2), z)
     for _ in range(rng.integers(0, 4)):  # moving cars, ours and oncoming
         z = rng.uniform(6, 18) if rng.random() < 0.5 else rng.uniform(10, 50)
@@ -331,7 +331,7 @@ def _things(canvas, rng):
         z = rng.uniform(9, 25)
         yield z, _draw_car, (rng.uniform(left + 2, right - 2), z, rng.choice([-1, 1]) * np.pi / 2)
     for _ in range(rng.choice([0, 0, 1, 2])):  # pedestrians who cross
-        z = rng.uniform(5, 20)
+        z = rng.uniform(3.5, 12)
         yield z, _draw_pedestrian, (rng.uniform(left, right), z)
 
 
@@ -408,30 +408,30 @@ def _draw_pole(canvas, rng, x, z, inward):
     gray = _vary(rng, (105, 108, 112), 22)
     kind = rng.choice(["lamp", "round", "triangle", "board", "lights"])
     top = {"lamp": 5.5, "lights": 3.4}.get(kind, 2.7)
-    canvas.polygon(_upright(x, z, -0.07, 0.07, 0, top), gray, POLE)
+    canvas.polygon(_upright(x, z, -0.12, 0.12, 0, top), gray, POLE)
     if kind == "lamp":
         arm = sorted((0, inward * 1.5))
-        canvas.polygon(_upright(x, z, *arm, top - 0.12, top), gray, POLE)
-        head = sorted((inward * 0.9, inward * 1.6))
+        canvas.polygon(_upright(x, z, *arm, top - 0.2, top), gray, POLE)
+        head = sorted((inward * 0.9, inward * 1.8))
         glow = (380, 340, 220) if canvas.dusk else (215, 215, 205)
-        canvas.polygon(_upright(x, z, *head, top - 0.3, top - 0.08), glow, POLE)
+        canvas.polygon(_upright(x, z, *head, top - 0.42, top - 0.08), glow, POLE)
     elif kind == "lights":
-        canvas.polygon(_upright(x, z, -0.22, 0.22, top - 1.1, top), (38, 40, 42), POLE)
+        canvas.polygon(_upright(x, z, -0.36, 0.36, top - 1.7, top), (38, 40, 42), POLE)
         active = rng.integers(3)
         for lamp, color in enumerate([(300, 60, 40), (300, 210, 40), (60, 260, 110)]):
             paint = color if lamp == active else (60, 58, 56)
-            canvas.polygon(_disc(x, top - 0.2 - 0.35 * lamp, z, 0.13), paint, POLE)
+            canvas.polygon(_disc(x, top - 0.3 - 0.55 * lamp, z, 0.2), paint, POLE)
     elif kind == "round":
-        canvas.polygon(_disc(x, top, z, 0.42), (205, 40, 40), POLE)
-        canvas.polygon(_disc(x, top, z, 0.28), (240, 240, 238), POLE)
+        canvas.polygon(_disc(x, top, z, 0.66), (205, 40, 40), POLE)
+        canvas.polygon(_disc(x, top, z, 0.44), (240, 240, 238), POLE)
     elif kind == "triangle":
-        canvas.polygon([(x - 0.5, top - 0.3, z), (x + 0.5, top - 0.3, z), (x, top + 0.6, z)],
+        canvas.polygon([(x - 0.8, top - 0.4, z), (x + 0.8, top - 0.4, z), (x, top + 1.0, z)],
                        (210, 45, 40), POLE)  # fmt: skip
-        canvas.polygon([(x - 0.27, top - 0.17, z), (x + 0.27, top - 0.17, z), (x, top + 0.3, z)],
+        canvas.polygon([(x - 0.44, top - 0.2, z), (x + 0.44, top - 0.2, z), (x, top + 0.55, z)],
                        (245, 240, 225), POLE)  # fmt: skip
     else:
-        canvas.polygon(_upright(x, z, -0.5, 0.5, top - 0.6, top + 0.2), (45, 85, 165), POLE)
-        canvas.polygon(_upright(x, z, -0.3, 0.3, top - 0.3, top - 0.1), (235, 238, 242), POLE)
+        canvas.polygon(_upright(x, z, -0.8, 0.8, top - 0.8, top + 0.4), (45, 85, 165), POLE)
+        canvas.polygon(_upright(x, z, -0.5, 0.5, top - 0.35, top - 0.05), (235, 238, 242), POLE)
 
 
 CAR_COLORS = (

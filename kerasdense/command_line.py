@@ -1,0 +1,205 @@
+"""What the scripts share: common flags, and errors as one line instead of a traceback."""
+
+import argparse
+import math
+import shlex
+import sys
+from pathlib import Path
+
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+
+
+def run(main):
+    """Calls `main()` as a program: mistakes print one line, `error: ...`, and exit with 2."""
+    try:
+        status = main()
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    sys.exit(status)
+
+
+def size(text):
+    """Parses `HxW`, pixels, into `(height, width)`."""
+    try:
+        height, width = (int(side) for side in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected HxW such as 320x480, received '{text}'")
+    if height < 1 or width < 1:
+        raise argparse.ArgumentTypeError(f"expected positive sides, received '{text}'")
+    return height, width
+
+
+def positive(number):
+    """An argparse type: `number` (int or float) above zero."""
+
+    def parse(text):
+        value = number(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"expected a number above 0, received '{text}'")
+        return value
+
+    parse.__name__ = number.__name__
+    return parse
+
+
+def numbers(text):
+    """Parses `0.75,1,1.25` into a tuple of floats above zero."""
+    try:
+        values = tuple(positive(float)(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers such as 0.75,1, received '{text}'")
+    return values
+
+
+def add_dataset_flags(parser, required=True):
+    """`--dataset`, `--source` and `--prepared-dir`, as all scripts that read data have them."""
+    parser.add_argument(
+        "--dataset",
+        required=required,
+        help="name or name/config, e.g. camvid, cityscapes/ladder, voc_segmentation, folder, "
+        "toy_streets",
+    )
+    parser.add_argument("--source", help="the dataset's folder, in its standard layout")
+    parser.add_argument("--prepared-dir", help="where TFDS keeps the prepared form of datasets")
+
+
+def fit_parser(description, **defaults):
+    """The flags of every fit script; `defaults` are its paper's recipe."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_dataset_flags(parser)
+    parser.add_argument("--workdir", type=Path, required=True, help="the run folder")
+    parser.add_argument(
+        "--weights",
+        type=lambda text: None if text == "none" else text,
+        default="imagenet",
+        help="backbone weights: imagenet, none, or a file",
+    )
+    parser.add_argument("--epochs", type=positive(int), help="passes over the training split")
+    parser.add_argument("--batch-size", type=positive(int))
+    parser.add_argument("--size", type=size, metavar="HxW", help="training crop, in pixels")
+    parser.add_argument("--learning-rate", type=positive(float), help="of the new layers")
+    parser.add_argument(
+        "--backbone-rate",
+        type=positive(float),
+        default=1.0,
+        metavar="FACTOR",
+        help="learning rate of the pretrained weights, as a multiple of --learning-rate",
+    )
+    parser.add_argument(
+        "--scales",
+        type=numbers,
+        default=(1.0, 1.0),
+        metavar="LOWEST,HIGHEST",
+        help="range of the random scale of the training crops",
+    )
+    parser.add_argument("--photometric", action="store_true", help="jitter the colors, too")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument(
+        "--xla", choices=("auto", "on", "off"), default="auto", help="auto: on where a GPU is"
+    )
+    parser.add_argument("--steps-per-epoch", type=positive(int), help="default: one pass")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--early-stop", type=positive(int), metavar="EPOCHS", help="stop after no gain for so long"
+    )
+    parser.add_argument(
+        "--average-weights", type=float, metavar="MOMENTUM", help="average weights, e.g. 0.999"
+    )
+    parser.set_defaults(**defaults)
+    return parser
+
+
+def fit_segmentation(
+    args, model_function, architecture, make_optimizer, weight_decay, **model_arguments
+):
+    """What the segmentation fit scripts do with their recipe: data, model, weights, `fit`.
+
+    Args:
+        args: what `fit_parser` parsed.
+        model_function: of `kerasdense.models`, called as `(num_classes, weights=None, ...)`.
+        architecture: of its backbone, for `backbones.load_weights`.
+        make_optimizer: `(learning_rate, total_steps) -> keras.optimizers.Optimizer`.
+        weight_decay: see `training.fit`.
+        model_arguments: further arguments of `model_function`.
+    """
+    import keras
+
+    from kerasdense import datasets, training
+    from kerasdense.backbones import load_weights
+    from kerasdense.data import augment, pipeline
+    from kerasdense.layers import MINIMUM_SIZE
+
+    if len(args.scales) != 2:
+        raise ValueError(f"--scales expects LOWEST,HIGHEST, received {len(args.scales)} numbers.")
+    if min(args.size) < MINIMUM_SIZE:
+        raise ValueError(
+            f"--size {args.size[0]}x{args.size[1]} is too small: the models expect at least "
+            f"{MINIMUM_SIZE} pixels a side, two cells of their coarsest feature map."
+        )
+    keras.utils.set_random_seed(args.seed)
+    keras.config.set_dtype_policy(args.precision)
+    jit_compile = training.has_gpu() if args.xla == "auto" else args.xla == "on"
+
+    builder = datasets.load(args.dataset, args.source, args.prepared_dir)
+    dataset = {
+        "name": args.dataset,
+        "source": args.source and str(Path(args.source).resolve()),
+        "class_names": list(builder.info.metadata["class_names"]),
+        "palette": [list(color) for color in builder.info.metadata["palette"]],
+        "splits": {name: split.num_examples for name, split in builder.info.splits.items()},
+    }
+    steps_per_epoch = args.steps_per_epoch or math.ceil(
+        dataset["splits"]["train"] / args.batch_size
+    )
+
+    def build_model():
+        model = model_function(len(dataset["class_names"]), weights=None, **model_arguments)
+        return model, load_weights(model, architecture, args.weights)
+
+    ops = [augment.random_scale_crop(args.size, args.scales), augment.random_flip()]
+    if args.photometric:
+        ops.append(augment.photometric_jitter())
+
+    def train_batches(first_step):
+        return pipeline.train_batches(
+            builder, "train", args.batch_size, augment.compose(*ops), args.seed, first_step
+        )
+
+    def make_rated_optimizer(is_pretrained):
+        rate = args.learning_rate * (args.backbone_rate if is_pretrained else 1.0)
+        return make_optimizer(rate, args.epochs * steps_per_epoch)
+
+    # XLA compiles a program for each image size: padding keeps them few.
+    validation = pipeline.eval_batches(
+        builder, "val", args.batch_size, multiple=128 if jit_compile else 1
+    ).map(lambda sample: (sample["image"], sample["mask"]))
+
+    training.fit(
+        build_model,
+        make_rated_optimizer,
+        train_batches,
+        validation,
+        args.workdir,
+        run={
+            "model": {"name": model_function.__name__, "arguments": model_arguments},
+            "arguments": {
+                name: str(value) if isinstance(value, Path) else value
+                for name, value in vars(args).items()
+            },
+            "command": shlex.join(sys.argv),
+            "seed": args.seed,
+            "dataset": dataset,
+        },
+        epochs=args.epochs,
+        steps_per_epoch=steps_per_epoch,
+        weight_decay=weight_decay,
+        jit_compile=jit_compile,
+        early_stop=args.early_stop,
+        average_weights=args.average_weights,
+    )

@@ -1,0 +1,434 @@
+"""Training a segmentation model with `Model.fit`, in a run folder that survives interruption.
+
+The run folder holds `run.json` (what was run), `metrics.jsonl` (a line an epoch), `best.keras`
+(highest validation mean IoU, without optimizer), `last.keras` (with optimizer state, to resume)
+and `tensorboard/`. Nothing here needs TensorFlow but the TensorBoard logs.
+"""
+
+import json
+import math
+import os
+import re
+import time
+import zipfile
+from importlib import metadata, util
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kerasdense import drawing
+from kerasdense.labels import IGNORE
+from kerasdense.metrics import MeanIoU
+from kerasdense.runs import read_run, write_run
+
+AUXILIARY_SHARE = 0.3  # of the loss, where a model has auxiliary logits (Kreso et al., 2017)
+EPOCH_FILE = "epoch.json"  # member of last.keras: one file, so both are always of one epoch
+RESUME_MAY_CHANGE = {"workdir", "prepared_dir", "xla", "early_stop"}  # arguments
+
+
+class NonFiniteLoss(ValueError):
+    """The loss became NaN or infinite; the message names the step."""
+
+
+def fit(
+    build_model,
+    make_optimizer,
+    train_batches,
+    validation_batches,
+    workdir,
+    run,
+    epochs,
+    steps_per_epoch,
+    weight_decay=0.0,
+    jit_compile=False,
+    early_stop=None,
+    average_weights=None,
+):
+    """Fits a model, or goes on with the run that `workdir` holds.
+
+    Args:
+        build_model: `() -> (model, WeightsReport)`; called only where a run begins.
+        make_optimizer: `(is_pretrained) -> keras.optimizers.Optimizer`; called once for the
+            variables that came from pretrained weights and once for all others.
+        train_batches: `(first_step) -> batches` without end, from that step on, of uint8 images
+            `[B, H, W, 3]` and uint8 label maps `[B, H, W]` (255 = ignore).
+        validation_batches: finite batches of the same kind.
+        workdir: the run folder; created where it is missing.
+        run: what `run.json` records, a dict that JSON can hold, with at least
+            `{"model": {"name": ...}, "arguments": {...}, "dataset": {"class_names": [...],
+            "palette": [[r, g, b], ...]}}`.
+        epochs, steps_per_epoch: how long to train.
+        weight_decay: of the convolutions' kernels, as an L2 term `weight_decay / 2 * |w|^2` in
+            the loss, which is how the papers' frameworks decay.
+        jit_compile: whether to compile the steps with XLA (TensorFlow backend).
+        early_stop: end after this many epochs without a better validation mean IoU.
+        average_weights: momentum of an exponential moving average of the weights, for example
+            0.999. The average is what is validated, kept in `best.keras` and returned.
+
+    Returns:
+        The fitted `keras.Model`.
+
+    Raises:
+        ValueError: If `workdir` holds a run of another model, dataset or arguments.
+        NonFiniteLoss: With the step, when the loss is no longer finite. What was saved of the
+            epochs before stays.
+    """
+    workdir = Path(workdir)
+    begun = (workdir / "run.json").exists()
+    if begun:
+        _check_same_run(read_run(workdir), run, workdir)
+    elif workdir.exists() and any(workdir.iterdir()):
+        raise ValueError(
+            f"The workdir {workdir} is not empty and holds no run. Expected an empty or new folder."
+        )
+
+    epochs_done = 0
+    if (workdir / "last.keras").exists():
+        model, epochs_done = _load_checkpoint(workdir / "last.keras")
+        print(f"resuming {workdir} after epoch {epochs_done} of {epochs}")
+    else:
+        model, weights = build_model()
+        _compile(model, make_optimizer, set(weights.loaded), weight_decay, run, average_weights)
+        run = run | {
+            "weights": {
+                "source": weights.source,
+                "loaded": len(weights.loaded),
+                "skipped": len(weights.skipped),
+            }
+        }
+    run = run | {"versions": versions(), "parameters": _parameter_counts(model)}
+    if not begun:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_run(workdir, run)
+    history = _History(workdir / "metrics.jsonl", epochs_done)
+    if epochs_done >= epochs:
+        print(f"{workdir} is complete: {epochs_done} epochs, best {history.best_line()}")
+        return model
+    if history.stalled(early_stop):
+        print(f"{workdir} was stopped early: best {history.best_line()}")
+        return model
+
+    model.jit_compile = jit_compile
+    _print_facts(run, epochs, steps_per_epoch, jit_compile)
+    callbacks = [_StopOnNonFiniteLoss(epochs_done * steps_per_epoch)]
+    averaging = keras.callbacks.SwapEMAWeights() if average_weights else None
+    if averaging:
+        callbacks.append(averaging)
+    callbacks.append(_Recorder(workdir, history, epochs, steps_per_epoch, early_stop, averaging))
+    callbacks += _tensorboard(workdir, model, validation_batches, run["dataset"])
+    model.fit(
+        _for_outputs(model, train_batches(epochs_done * steps_per_epoch)),
+        validation_data=_for_outputs(model, validation_batches),
+        epochs=epochs,
+        initial_epoch=epochs_done,
+        steps_per_epoch=steps_per_epoch,
+        callbacks=callbacks,
+        shuffle=False,  # the pipeline did
+        verbose=1 if os.isatty(1) else 0,  # a log file gets the line an epoch of _Recorder
+    )
+    print(f"{workdir}: best {history.best_line()}")
+    return model
+
+
+def versions():
+    """Versions of Python packages that decide a run's numbers, as a dict."""
+    packages = ("kerasdense", "keras", "tensorflow", "tensorflow-cpu", "jax", "numpy")
+    found = {"backend": keras.backend.backend()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue  # not installed: nothing to report
+    return found
+
+
+def has_gpu():
+    """Whether the Keras backend sees a GPU."""
+    return bool(keras.distribution.list_devices("gpu"))
+
+
+def _compile(model, make_optimizer, pretrained, weight_decay, run, average_weights):
+    classes = len(run["dataset"]["class_names"])
+    _add_weight_decay(model, weight_decay)
+    optimizer = _optimizer(model, make_optimizer, pretrained, average_weights)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=IGNORE)
+    if isinstance(model.output, dict):
+        model.compile(
+            optimizer,
+            loss={"logits": loss, "auxiliary_logits": loss},
+            loss_weights={"logits": 1 - AUXILIARY_SHARE, "auxiliary_logits": AUXILIARY_SHARE},
+            metrics={"logits": MeanIoU(classes)},
+            jit_compile=False,
+        )
+    else:
+        model.compile(optimizer, loss=loss, metrics=[MeanIoU(classes)], jit_compile=False)
+
+
+def _add_weight_decay(model, weight_decay):
+    """Gives every convolution's kernel an L2 term, in its configuration too, so that it is saved."""
+    if weight_decay:
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.Conv2D):
+                layer.kernel_regularizer = keras.regularizers.L2(weight_decay / 2)
+                layer.kernel.regularizer = layer.kernel_regularizer
+
+
+def _optimizer(model, make_optimizer, pretrained, average_weights):
+    """One optimizer, or two by membership in `pretrained`, a set of variable paths."""
+    paths = [variable.path for variable in model.trainable_variables]
+    slow = [path for path in paths if path in pretrained]
+
+    def made(is_pretrained):
+        optimizer = make_optimizer(is_pretrained)
+        if average_weights:
+            optimizer.use_ema, optimizer.ema_momentum = True, average_weights
+        return optimizer
+
+    if not slow:
+        return made(False)
+    if len(slow) == len(paths):
+        return made(True)
+    # One regular expression of all paths: a map from single paths would become as many
+    # optimizers when it is loaded again.
+    pattern = "|".join(re.escape(path) for path in slow)
+    optimizers = keras.optimizers.OptimizerMap(made(False), {pattern: made(True)})
+    return keras.optimizers.MultiOptimizer(optimizers)
+
+
+def _optimizers(model):
+    """The optimizer, or those inside the wrappers of two rates and of loss scaling."""
+    optimizer = model.optimizer
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return getattr(optimizer, "optimizers", [optimizer])
+
+
+def _learning_rate(optimizer):
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
+def _parameter_counts(model):
+    """Parameters in all, and trained ones by learning rate, which must add up."""
+    for optimizer in _optimizers(model):
+        if not optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+    trainable = sum(math.prod(variable.shape) for variable in model.trainable_variables)
+    groups = [
+        {
+            "learning_rate": _learning_rate(optimizer),
+            "parameters": sum(math.prod(v.shape) for v in optimizer._trainable_variables),
+        }
+        for optimizer in _optimizers(model)
+    ]
+    if sum(group["parameters"] for group in groups) != trainable:
+        raise RuntimeError(f"Learning-rate groups {groups} do not add up to {trainable}.")
+    return {"all": model.count_params(), "trainable": trainable, "groups": groups}
+
+
+def _print_facts(run, epochs, steps_per_epoch, jit_compile):
+    print("versions: " + ", ".join(f"{name} {v}" for name, v in run["versions"].items()))
+    devices = keras.distribution.list_devices()
+    precision = keras.config.dtype_policy().name
+    print(f"devices: {', '.join(devices)}; precision {precision}; XLA {'on' if jit_compile else 'off'}")
+    parameters = run["parameters"]
+    groups = " + ".join(
+        f"{group['parameters']:,} at learning rate {group['learning_rate']:g}"
+        for group in parameters["groups"]
+    )
+    print(f"model: {run['model']['name']}, {parameters['all']:,} parameters; trained: {groups}")
+    sizes = ", ".join(f"{n} {split}" for split, n in run["dataset"].get("splits", {}).items())
+    print(f"data: {run['dataset'].get('name')}, {sizes}")
+    print(f"training {epochs} epochs of {steps_per_epoch} steps; tracing the first step ...", flush=True)
+
+
+def _for_outputs(model, batches):
+    """Gives each of several outputs the same label map; needs `map`, as tf.data has it."""
+    if not isinstance(model.output, dict):
+        return batches
+    names = tuple(model.output)
+    return batches.map(lambda images, masks: (images, {name: masks for name in names}))
+
+
+def _check_same_run(recorded, run, workdir):
+    """Raises where a folder holds a run that this command would not continue but damage."""
+
+    def facts(run):
+        arguments = {
+            name: value for name, value in run["arguments"].items() if name not in RESUME_MAY_CHANGE
+        }
+        dataset = {name: run["dataset"].get(name) for name in ("name", "class_names", "splits")}
+        return {"model": run["model"]} | {"dataset": dataset} | arguments
+
+    # What was recorded went through JSON, where a tuple becomes a list.
+    old, new = facts(recorded), facts(json.loads(json.dumps(run)))
+    differing = [
+        f"{name} was {old.get(name)}, now {new.get(name)}"
+        for name in sorted(old | new)
+        if old.get(name) != new.get(name)
+    ]
+    if differing:
+        raise ValueError(
+            f"The workdir {workdir} holds another run: {'; '.join(differing)}. "
+            "Use another --workdir, or the same arguments to resume."
+        )
+
+
+def _save_checkpoint(model, path, epochs_done):
+    """Replaces `path` in one step, so that a kill leaves the old file or the new one, whole."""
+    aside = path.with_name(f"writing-{path.name}")
+    model.save(aside)
+    with zipfile.ZipFile(aside, "a") as archive:
+        archive.writestr(EPOCH_FILE, json.dumps({"epochs_done": epochs_done}))
+    os.replace(aside, path)
+
+
+def _load_checkpoint(path):
+    with zipfile.ZipFile(path) as archive:
+        epochs_done = json.loads(archive.read(EPOCH_FILE))["epochs_done"]
+    return keras.models.load_model(path), epochs_done
+
+
+class _History:
+    """The lines of metrics.jsonl, one an epoch."""
+
+    def __init__(self, path, epochs_done):
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        # A kill between this file and last.keras leaves a line too many; that epoch runs again.
+        self.epochs = [json.loads(line) for line in lines[:epochs_done]]
+
+    def append(self, line):
+        self.epochs.append(line)
+        aside = self.path.with_name(f"writing-{self.path.name}")
+        aside.write_text("".join(json.dumps(epoch) + "\n" for epoch in self.epochs))
+        os.replace(aside, self.path)
+
+    def best(self):
+        return max(self.epochs, key=lambda line: line["val_mean_iou"])
+
+    def best_line(self):
+        best = self.best()
+        return f"val mean IoU {best['val_mean_iou']:.4f} in epoch {best['epoch']}"
+
+    def stalled(self, patience):
+        return bool(
+            patience and self.epochs and len(self.epochs) - self.best()["epoch"] >= patience
+        )
+
+
+class _StopOnNonFiniteLoss(keras.callbacks.Callback):
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            raise NonFiniteLoss(
+                f"The loss is {loss} at step {self.step}. Expected a finite number. Lower the "
+                "learning rate, or train with --precision float32 or mixed_bfloat16."
+            )
+
+
+class _Recorder(keras.callbacks.Callback):
+    """Writes a line of metrics, the best and the last model, and tells the time left."""
+
+    def __init__(self, workdir, history, epochs, steps_per_epoch, early_stop, averaging):
+        super().__init__()
+        self.workdir, self.history, self.epochs = workdir, history, epochs
+        self.steps_per_epoch, self.early_stop = steps_per_epoch, early_stop
+        self.averaging = averaging
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch_began = self.training_ended = time.perf_counter()
+
+    def on_test_begin(self, logs=None):
+        self.training_ended = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {name.replace("logits_mean_iou", "mean_iou"): float(v) for name, v in logs.items()}
+        seconds = time.perf_counter() - self.epoch_began
+        line = {"epoch": epoch + 1} | logs
+        line["learning_rates"] = [_learning_rate(each) for each in _optimizers(self.model)]
+        line["seconds"] = round(seconds, 1)
+        line["steps_per_second"] = round(
+            self.steps_per_epoch / (self.training_ended - self.epoch_began), 3
+        )
+        self.history.append(line)
+        if self.history.best() is line:
+            self._save_best()
+        _save_checkpoint(self.model, self.workdir / "last.keras", epoch + 1)
+        left = _duration(seconds * (self.epochs - epoch - 1))
+        print(
+            f"epoch {epoch + 1}/{self.epochs}: loss {logs['loss']:.4f}, "
+            f"val loss {logs['val_loss']:.4f}, val mean IoU {logs['val_mean_iou']:.4f} "
+            f"(best {self.history.best()['val_mean_iou']:.4f}); "
+            f"{_duration(seconds)}, {left} left",
+            flush=True,
+        )
+        if self.history.stalled(self.early_stop):
+            print(f"stopping early: no better mean IoU in {self.early_stop} epochs")
+            self.model.stop_training = True
+
+    def _save_best(self):
+        # Without the optimizer, which only resuming needs; the layers are shared, not copied.
+        model = keras.Model(self.model.input, self.model.output, name=self.model.name)
+        if self.averaging:
+            self.averaging.on_test_begin()
+        _save_checkpoint(model, self.workdir / "best.keras", self.history.best()["epoch"])
+        if self.averaging:
+            self.averaging.on_test_end()
+
+
+def _duration(seconds):
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s"
+
+
+def _tensorboard(workdir, model, validation_batches, dataset):
+    """Callbacks for scalars and pictures, where TensorFlow is there to write them."""
+    if util.find_spec("tensorflow") is None:
+        print("TensorFlow is not installed: this run writes no TensorBoard logs")
+        return []
+    directory = workdir / "tensorboard"
+    return [
+        keras.callbacks.TensorBoard(directory, write_graph=False),
+        _Pictures(directory / "pictures", validation_batches, dataset["palette"]),
+    ]
+
+
+class _Pictures(keras.callbacks.Callback):
+    """TensorBoard pictures of a few validation images: image, truth, prediction."""
+
+    COUNT = 4
+
+    def __init__(self, directory, validation_batches, palette):
+        super().__init__()
+        self.directory, self.palette = str(directory), palette
+        self.images, self.masks = [], []
+        for images, masks in validation_batches:
+            self.images += list(np.asarray(images))
+            self.masks += list(np.asarray(masks))
+            if len(self.images) >= self.COUNT:
+                break
+
+    def on_epoch_end(self, epoch, logs=None):
+        import tensorflow as tf
+
+        rows = []
+        for image, mask in list(zip(self.images, self.masks))[: self.COUNT]:
+            outputs = self.model.predict_on_batch(image[None])
+            logits = outputs["logits"] if isinstance(outputs, dict) else outputs
+            labels = np.argmax(logits[0], axis=-1).astype(np.uint8)
+            rows.append(
+                [
+                    image,
+                    drawing.overlay(image, mask, self.palette),
+                    drawing.overlay(image, labels, self.palette),
+                ]
+            )
+        sheet = drawing.gallery(rows, captions=["image", "truth", "prediction"])
+        with tf.summary.create_file_writer(self.directory).as_default():
+            tf.summary.image("validation", sheet[None], step=epoch + 1)
