@@ -1,0 +1,149 @@
+"""From a Keras model to a float32 SavedModel in the layout of TensorFlow Serving.
+
+B batch, H W size, C classes.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerasdense.labels import IGNORE
+
+CLASSES = "classes.json"  # in the SavedModel's assets
+PICTURE = tf.TensorSpec([None, None, 3], tf.uint8)
+
+
+class ServedModel(tf.Module):
+    """A segmentation model as it is served: float32, from pictures to labels.
+
+    Its methods are the signatures of the SavedModel; they also run in memory.
+    """
+
+    def __init__(self, model):
+        super().__init__()
+        if keras.backend.backend() != "tensorflow":
+            raise ValueError(
+                f"A SavedModel needs Keras' TensorFlow backend, received "
+                f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow and load the same "
+                f".keras file."
+            )
+        self._model = _Untracked(in_float32(model))
+        # Only the variables: tracking the Keras model would save its training functions too.
+        self.parameters = [variable.value for variable in self._model.value.variables]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
+    def serving_default(self, images):
+        """uint8 [B, H, W, 3] to `labels` uint8 [B, H, W], `confidence` float32 [B, H, W]."""
+        logits = self._model.value(images, training=False)  # [B, H, W, C]
+        return {
+            "labels": tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.uint8),
+            "confidence": tf.reduce_max(tf.nn.softmax(logits), axis=-1),
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
+    def probabilities(self, images):
+        """uint8 [B, H, W, 3] to `probabilities` float32 [B, H, W, C]."""
+        return {"probabilities": tf.nn.softmax(self._model.value(images, training=False))}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+    def encoded(self, image_bytes):
+        """JPEG or PNG files [B], all of one size, to the outputs of `serving_default`."""
+        images = tf.map_fn(
+            lambda data: tf.io.decode_image(data, channels=3, expand_animations=False),
+            image_bytes,
+            fn_output_signature=PICTURE,
+        )
+        return self.serving_default(images)
+
+
+class _Untracked:
+    """Hides a Keras model from TensorFlow's search for things to save."""
+
+    def __init__(self, value):
+        self.value = value
+
+
+def in_float32(model):
+    """`model` rebuilt with float32 layers and the same weights, its output the logits alone.
+
+    The auxiliary outputs of a model that returns a dict are dropped.
+    """
+    rebuilt = model.__class__.from_config(_with_float32_policies(model.get_config()))
+    rebuilt.set_weights(model.get_weights())
+    if isinstance(rebuilt.output, dict):
+        rebuilt = keras.Model(rebuilt.input, rebuilt.output["logits"], name=model.name)
+    return rebuilt
+
+
+def export(model, directory, class_names, palette):
+    """Save `model` as a SavedModel in the next free version folder DIRECTORY/1, /2, ...
+
+    It is written aside and renamed when complete. Returns the version folder, a Path.
+    Raises: ValueError if names, colors and logits do not match, or DIRECTORY is a SavedModel;
+    OSError if it cannot be written.
+    """
+    directory = Path(directory)
+    _check_classes(model, class_names, palette)
+    if (directory / "saved_model.pb").exists():
+        raise ValueError(
+            f"{directory} is a SavedModel itself. Give the folder above it: every export makes "
+            f"a new numbered folder there."
+        )
+    served = ServedModel(model)
+    directory.mkdir(parents=True, exist_ok=True)
+    # Beside the versions, so that the rename stays on one disk; servers skip this name.
+    with tempfile.TemporaryDirectory(prefix=".unfinished_", dir=directory) as aside:
+        classes = Path(aside) / CLASSES
+        palette = np.asarray(palette).tolist()
+        classes.write_text(json.dumps({"class_names": list(class_names), "palette": palette}))
+        served.classes = tf.saved_model.Asset(str(classes))
+        signatures = {
+            "serving_default": served.serving_default,
+            "probabilities": served.probabilities,
+            "encoded": served.encoded,
+        }
+        finished = Path(aside) / "model"
+        try:
+            tf.saved_model.save(served, str(finished), signatures=signatures)
+        except tf.errors.OpError as error:  # what TensorFlow makes of a full disk
+            reason = str(error).strip().splitlines()[0][:200]
+            raise OSError(f"Cannot write a SavedModel into {directory}: {reason}") from error
+        version = directory / str(1 + max(_versions(directory), default=0))
+        os.rename(finished, version)
+    return version
+
+
+def _versions(directory):
+    return [int(path.name) for path in directory.iterdir() if path.name.isdecimal()]
+
+
+def _check_classes(model, class_names, palette):
+    logits = model.output["logits"] if isinstance(model.output, dict) else model.output
+    classes = logits.shape[-1]
+    if not len(class_names) == len(palette) == classes:
+        raise ValueError(
+            f"The model has {classes} classes, so as many names and colors are expected, "
+            f"received {len(class_names)} names and {len(palette)} colors. Do they belong to "
+            f"another dataset?"
+        )
+    if classes > IGNORE:
+        raise ValueError(
+            f"Labels are exported as uint8 and {IGNORE} means ignore, so at most {IGNORE} "
+            f"classes are possible, received {classes}."
+        )
+
+
+def _with_float32_policies(config):
+    """A model's configuration with every dtype policy in it replaced by float32."""
+    if isinstance(config, dict):
+        if str(config.get("class_name", "")).endswith("DTypePolicy"):
+            return {**config, "class_name": "DTypePolicy", "config": {"name": "float32"}}
+        return {key: _with_float32_policies(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return type(config)(_with_float32_policies(value) for value in config)
+    return config
