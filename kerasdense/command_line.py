@@ -115,6 +115,18 @@ def fit_parser(description, **defaults):
     return parser
 
 
+def training_augmentation(args):
+    """The op that `--size`, `--scales` and `--photometric` describe."""
+    from kerasdense.data import augment
+
+    if len(args.scales) != 2:
+        raise ValueError(f"--scales expects LOWEST,HIGHEST, received {len(args.scales)} numbers.")
+    ops = [augment.random_scale_crop(args.size, args.scales), augment.random_flip()]
+    if args.photometric:
+        ops.append(augment.photometric_jitter())
+    return augment.compose(*ops)
+
+
 def fit_segmentation(
     args, model_function, architecture, make_optimizer, weight_decay, **model_arguments
 ):
@@ -132,11 +144,9 @@ def fit_segmentation(
 
     from kerasdense import datasets, training
     from kerasdense.backbones import load_weights
-    from kerasdense.data import augment, pipeline
+    from kerasdense.data import pipeline
     from kerasdense.layers import MINIMUM_SIZE
 
-    if len(args.scales) != 2:
-        raise ValueError(f"--scales expects LOWEST,HIGHEST, received {len(args.scales)} numbers.")
     if min(args.size) < MINIMUM_SIZE:
         raise ValueError(
             f"--size {args.size[0]}x{args.size[1]} is too small: the models expect at least "
@@ -159,16 +169,16 @@ def fit_segmentation(
     )
 
     def build_model():
-        model = model_function(len(dataset["class_names"]), weights=None, **model_arguments)
+        model = model_function(
+            num_classes=len(dataset["class_names"]), weights=None, **model_arguments
+        )
         return model, load_weights(model, architecture, args.weights)
 
-    ops = [augment.random_scale_crop(args.size, args.scales), augment.random_flip()]
-    if args.photometric:
-        ops.append(augment.photometric_jitter())
+    augmentation = training_augmentation(args)
 
     def train_batches(first_step):
         return pipeline.train_batches(
-            builder, "train", args.batch_size, augment.compose(*ops), args.seed, first_step
+            builder, "train", args.batch_size, augmentation, args.seed, first_step
         )
 
     def make_rated_optimizer(is_pretrained):

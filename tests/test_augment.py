@@ -102,6 +102,14 @@ def test_upscaling_doubles_structures():
     assert (result["image"].numpy()[:, :59] == 100).all()
 
 
+@pytest.mark.parametrize("target", [(7, 30), (20, 13), (40, 60)])
+def test_nearest_is_tensorflows_nearest(target):
+    mask = sample()["mask"]
+    ours = augment._nearest(mask[..., 0], (5, 9), (30, 45), target)
+    reference = tf.image.resize(mask[5:35, 9:54], target, "nearest")[..., 0]
+    np.testing.assert_array_equal(ours, reference)
+
+
 def test_scales_are_log_uniform_within_their_range():
     op = augment.random_scale_crop((8, 8), scales=(0.5, 2))
     # On a 64-pixel ramp, neighbours in the crop differ by 1 / scale source pixels.

@@ -34,11 +34,13 @@ def random_flip():
 
     def apply(sample, seed):
         mirrored = tf.random.stateless_uniform([], seed) < 0.5
-        image, mask = sample["image"], sample["mask"]
-        return sample | {
-            "image": tf.where(mirrored, image[:, ::-1], image),
-            "mask": tf.where(mirrored, mask[:, ::-1], mask),
-        }
+        maps = {"image": sample["image"], "mask": sample["mask"]}
+
+        # tf.reverse under tf.cond: a slice [:, ::-1] costs more than decoding the picture.
+        def mirror():
+            return {name: tf.reverse(values, [1]) for name, values in maps.items()}
+
+        return sample | tf.cond(mirrored, mirror, lambda: maps)
 
     return apply
 
@@ -129,19 +131,34 @@ def _window_to_canvas(sample, offset, window, target, before, size):
     All are `(rows, columns)`: the window lies at `offset` of the source, the result at `before`
     on the canvas.
     """
+    image = sample["image"]
     end = offset + window
+    image = image[offset[0] : end[0], offset[1] : end[1]]
+    # As float32: TensorFlow's kernel for that type is faster by more than the cast costs.
+    image = tf.image.resize(tf.cast(image, tf.float32), target)
+    image = tf.cast(image + 0.5, tf.uint8)  # all >= 0: rounds to nearest
+    mask = _nearest(sample["mask"][..., 0], offset, window, target)[..., None]
+
     after = size - target - before
-
-    def move(values, method, fill):
-        values = values[offset[0] : end[0], offset[1] : end[1]]
-        values = tf.image.resize(values, target, method)
-        if values.dtype != tf.uint8:  # bilinear gives float32
-            values = tf.cast(values + 0.5, tf.uint8)  # all >= 0: rounds to nearest
-        paddings = tf.stack([[before[0], after[0]], [before[1], after[1]], [0, 0]])
-        values = tf.pad(values, paddings, constant_values=fill)
-        return tf.ensure_shape(values, [*size, values.shape[-1]])
-
+    paddings = tf.stack([[before[0], after[0]], [before[1], after[1]], [0, 0]])
+    image = tf.pad(image, paddings, constant_values=PADDING)
+    mask = tf.pad(mask, paddings, constant_values=IGNORE)
     return sample | {
-        "image": move(sample["image"], "bilinear", PADDING),
-        "mask": move(sample["mask"], "nearest", IGNORE),
+        "image": tf.ensure_shape(image, [*size, 3]),
+        "mask": tf.ensure_shape(mask, [*size, 1]),
     }
+
+
+def _nearest(mask, offset, window, target):
+    """Resizes a window of `mask` [H, W] to `target` as tf.image.resize does with "nearest".
+
+    Rows are gathered, then columns as rows of the transposed map: a third of the time of
+    tf.image.resize, which would be half that of decoding the picture.
+    """
+
+    def sources(axis):
+        centers = tf.range(tf.cast(target[axis], tf.float32)) + 0.5
+        step = tf.cast(window[axis], tf.float32) / tf.cast(target[axis], tf.float32)
+        return offset[axis] + tf.cast(centers * step, tf.int32)
+
+    return tf.transpose(tf.gather(tf.transpose(tf.gather(mask, sources(0))), sources(1)))
