@@ -1,0 +1,426 @@
+"""ImageNet backbones: dilation and stride surgery, taps by stride, and weights by layer name.
+
+The only file that knows the layer names of keras.applications. Legend: B batch, H W size.
+"""
+
+import dataclasses
+import io
+import itertools
+import math
+import re
+import zipfile
+import zlib
+from pathlib import Path
+
+import h5py
+import keras
+
+from kerasdense.layers import ImageNetPreprocessing, Recompute
+
+OUTPUT_STRIDES = (32, 16, 8)
+
+# Tap of each stage, by the stride that the stage has in the classification network.
+VGG16_TAPS = {
+    "stride4": "block2_pool",
+    "stride8": "block3_pool",
+    "stride16": "block4_pool",
+    "stride32": "block5_pool",
+}
+RESNET50_TAPS = {
+    "stride4": "conv2_block3_out",
+    "stride8": "conv3_block4_out",
+    "stride16": "conv4_block6_out",
+    "stride32": "conv5_block3_out",
+}
+
+GROWTH_RATE = 32  # new channels of each dense layer: Huang et al. 2017, table 1
+DENSENET_BLOCKS = {  # Huang et al. 2017, table 1
+    "densenet121": (6, 12, 24, 16),
+    "densenet169": (6, 12, 32, 32),
+    "densenet201": (6, 12, 48, 32),
+}
+
+# The layers of each family that carry backbone weights. fc6 and fc7 belong to the head of
+# models.fcn.fcn_vgg16, but their weights come from the classifier's fc1 and fc2.
+BACKBONE_LAYERS = {
+    "vgg16": r"block[1-5]_conv\d|fc[67]",
+    "resnet50": r"conv1_(conv|bn)|conv[2-5]_block\d+_\d_(conv|bn)",
+    "densenet": r"conv1_(conv|bn)|conv[2-5]_block\d+_\d_(conv|bn)|pool[2-4]_(conv|bn)",
+}
+WEIGHT_ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+CLASSIFIER_NAMES = {"fc6": "fc1", "fc7": "fc2"}
+
+IMAGENET_NETWORKS = {
+    "vgg16": keras.applications.VGG16,
+    "resnet50": keras.applications.ResNet50,
+    "densenet121": keras.applications.DenseNet121,
+    "densenet169": keras.applications.DenseNet169,
+    "densenet201": keras.applications.DenseNet201,
+}
+
+
+def vgg16():
+    """VGG-16 without its classifier: images uint8 [B, H, W, 3] to a dict of feature maps.
+
+    Returns a `keras.Model` whose output is {"stride4": [B, H/4, W/4, 128], "stride8": [..., 256],
+    "stride16": [..., 512], "stride32": [..., 512]}: the poolings' outputs. Sizes round up.
+
+    Reference: Simonyan & Zisserman, "Very deep convolutional networks for large-scale image
+    recognition", ICLR 2015.
+    """
+    _, x = _preprocessed_images("caffe")
+    network = keras.applications.VGG16(include_top=False, weights=None, input_tensor=x)
+    # "same": like Caffe's, a pooling keeps the last row and column of an odd-sized map.
+    changes = {f"block{block}_pool": {"padding": "same"} for block in range(1, 6)}
+    return _tapped(_clone(network, changes), VGG16_TAPS, "vgg16")
+
+
+def resnet50(output_stride=32, momentum=0.99, epsilon=1.001e-5):
+    """ResNet-50 (v1) without its classifier: images uint8 [B, H, W, 3] to a dict of feature maps.
+
+    Args:
+        output_stride: 32, 16 (conv5 keeps the resolution, its 3x3s dilated by 2) or 8 (conv4 and
+            conv5 keep it, dilated by 2 and 4).
+        momentum, epsilon: of every batch normalization.
+
+    Returns a `keras.Model` whose output is {"stride4": [B, H/4, W/4, 256], "stride8": [..., 512],
+    "stride16": [..., 1024], "stride32": [..., 2048]}. A key names the stage by its stride in the
+    classification network: with `output_stride=8` the maps "stride16" and "stride32" have the
+    resolution of "stride8". Weights fit all three: `dilated(x)[:, ::2, ::2] == strided(x)`.
+
+    Raises:
+        ValueError: for another output stride.
+
+    Reference: He et al., "Deep residual learning for image recognition", CVPR 2016; dilation as
+    in Chen et al., "DeepLab", TPAMI 2018, sec. 3.1.
+    """
+    _, x = _preprocessed_images("caffe")
+    network = keras.applications.ResNet50(include_top=False, weights=None, input_tensor=x)
+    changes = {}
+    for stage, dilation in _dilations(output_stride).items():
+        for name in ("block1_0_conv", "block1_1_conv"):  # projection and first 1x1 hold the stride
+            changes[f"{stage}_{name}"] = {"strides": 1}
+        for layer in network.layers:
+            if re.fullmatch(rf"{stage}_block\d+_2_conv", layer.name):  # every 3x3 of the stage
+                changes[layer.name] = {"dilation_rate": dilation}
+    return _tapped(_clone(network, changes, momentum, epsilon), RESNET50_TAPS, "resnet50")
+
+
+def densenet(
+    blocks, output_stride=32, momentum=0.99, epsilon=1.001e-5, recompute=False
+):
+    """DenseNet without its classifier: images uint8 [B, H, W, 3] to a dict of feature maps.
+
+    Args:
+        blocks: layers of the four dense blocks, such as (6, 12, 24, 16) for DenseNet-121.
+        output_stride: 32, 16 (no pooling before block 4, which is dilated by 2) or 8 (none before
+            blocks 3 and 4, which are dilated by 2 and 4).
+        momentum, epsilon: of every batch normalization.
+        recompute: keep only each dense block's output for the backward pass, and compute the rest
+            again: less memory, more time. The blocks' layers then lie in four nested models.
+
+    Returns a `keras.Model` whose output is {"stride4", "stride8", "stride16", "stride32"}: the
+    outputs of the dense blocks before their transitions (for DenseNet-121: 256, 512, 1024 and
+    1024 channels). A key names the block by its stride in the classification network, as in
+    `resnet50`.
+
+    Raises:
+        ValueError: for another output stride, or blocks that are not four positive ints.
+
+    Reference: Huang et al., "Densely connected convolutional networks", CVPR 2017; taps and
+    dilation as in Kreso et al., "Ladder-style DenseNets", ICCV-W 2017, sec. 3.
+    """
+    blocks = tuple(blocks)
+    if len(blocks) != 4 or not all(isinstance(size, int) and size > 0 for size in blocks):
+        raise ValueError(f"blocks: expected four positive ints, received {blocks}")
+    dilations = _dilations(output_stride)
+
+    def convolution(x, filters, size, name, **options):
+        return keras.layers.Conv2D(
+            filters,
+            size,
+            padding="same",
+            use_bias=False,
+            kernel_initializer="he_normal",
+            name=name,
+            **options,
+        )(x)
+
+    def normalization(x, name):  # batch normalization and ReLU
+        x = keras.layers.BatchNormalization(
+            momentum=momentum, epsilon=epsilon, name=f"{name}_bn"
+        )(x)
+        return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+    def dense_block(x, size, dilation, name):
+        for index in range(1, size + 1):
+            layer = f"{name}_block{index}"
+            new = normalization(x, f"{layer}_0")
+            new = convolution(new, 4 * GROWTH_RATE, 1, f"{layer}_1_conv")
+            new = normalization(new, f"{layer}_1")
+            new = convolution(
+                new, GROWTH_RATE, 3, f"{layer}_2_conv", dilation_rate=dilation
+            )  # [B, H, W, 32]
+            x = keras.layers.Concatenate(name=f"{layer}_concat")([x, new])
+        return x  # [B, H, W, C + 32 size]
+
+    images, x = _preprocessed_images("torch")
+    x = keras.layers.ZeroPadding2D(3, name="conv1_pad")(x)
+    x = keras.layers.Conv2D(
+        64, 7, strides=2, use_bias=False, kernel_initializer="he_normal", name="conv1_conv"
+    )(x)  # [B, H/2, W/2, 64]
+    x = normalization(x, "conv1")
+    x = keras.layers.ZeroPadding2D(1, name="pool1_pad")(x)
+    x = keras.layers.MaxPooling2D(3, strides=2, name="pool1")(x)  # [B, H/4, W/4, 64]
+    taps = {}
+    for number, size in enumerate(blocks, start=2):
+        stage = f"conv{number}"
+        if number > 2:  # the transition halves the channels, and the size where not dilated
+            transition = f"pool{number - 1}"
+            x = normalization(x, transition)
+            x = convolution(x, x.shape[-1] // 2, 1, f"{transition}_conv")
+            if stage not in dilations:
+                x = keras.layers.AveragePooling2D(2, name=f"{transition}_pool")(x)
+        dilation = dilations.get(stage, 1)
+        if recompute:
+            inner = keras.Input((None, None, x.shape[-1]), name=f"{stage}_input")
+            block = keras.Model(inner, dense_block(inner, size, dilation, stage), name=stage)
+            x = Recompute(block, name=f"{stage}_recompute")(x)
+        else:
+            x = dense_block(x, size, dilation, stage)
+        taps[f"stride{2**number}"] = x
+    return keras.Model(images, taps, name="densenet")
+
+
+def densenet_name(blocks):
+    """The `architecture` of `load_weights` that these dense blocks make."""
+    names = {tuple(sizes): name for name, sizes in DENSENET_BLOCKS.items()}
+    return names.get(tuple(blocks), "densenet")
+
+
+def _preprocessed_images(mode):
+    images = keras.Input((None, None, 3), dtype="uint8", name="images")
+    return images, ImageNetPreprocessing(mode, name="preprocess")(images)  # [B, H, W, 3]
+
+
+def _dilations(output_stride):
+    """Dilation rate of each stage that keeps its resolution."""
+    if output_stride not in OUTPUT_STRIDES:
+        raise ValueError(
+            f"output_stride: expected one of {OUTPUT_STRIDES}, received {output_stride!r}"
+        )
+    return {32: {}, 16: {"conv5": 2}, 8: {"conv4": 2, "conv5": 4}}[output_stride]
+
+
+def _clone(network, changes, momentum=None, epsilon=None):
+    """The network rebuilt with changed layer configurations: {layer name: {argument: value}}."""
+
+    def clone(layer):
+        config = layer.get_config() | changes.get(layer.name, {})
+        if isinstance(layer, keras.layers.BatchNormalization):
+            config |= {"momentum": momentum, "epsilon": epsilon}
+        if isinstance(layer, keras.layers.Conv2D):
+            config["kernel_initializer"] = "he_normal"  # for training from random weights
+        return type(layer).from_config(config)
+
+    return keras.models.clone_model(network, clone_function=clone)
+
+
+def _tapped(network, taps, name):
+    outputs = {stride: network.get_layer(layer).output for stride, layer in taps.items()}
+    return keras.Model(network.inputs[0], outputs, name=name)
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsReport:
+    """What `load_weights` did.
+
+    Attributes:
+        source: "imagenet", the file's path, or None.
+        loaded: paths of the variables that were set.
+        skipped: paths of the backbone's variables that were not.
+        reasons: {path: reason} of every skipped variable.
+    """
+
+    source: str | None = None
+    loaded: tuple = ()
+    skipped: tuple = ()
+    reasons: dict = dataclasses.field(default_factory=dict)
+
+    def __str__(self):
+        if self.source is None:
+            return "backbone weights: random"
+        line = f"backbone weights: {len(self.loaded)} tensors loaded from {self.source}"
+        if not self.skipped:
+            return line
+        counts = {}
+        for path, reason in self.reasons.items():
+            stage = path.split("/")[-2].split("_")[0]
+            reason = reason if reason == "not in file" else "of another shape"
+            counts[stage, reason] = counts.get((stage, reason), 0) + 1
+        parts = [f"{stage}: {count} {reason}" for (stage, reason), count in counts.items()]
+        return f"{line}, {len(self.skipped)} skipped ({', '.join(parts)})"
+
+
+def load_weights(model, architecture, weights):
+    """Sets the backbone's weights of a model by layer name and shape, and prints one line.
+
+    Args:
+        model: a model built on one of this module's backbones.
+        architecture: "vgg16", "resnet50", "densenet121", "densenet169", "densenet201", or
+            "densenet" (any other blocks; no ImageNet weights).
+        weights: None (nothing is loaded), "imagenet" (keras.applications' file, downloaded once
+            into Keras' cache), or the path of a file: a legacy keras.applications `.h5`, which
+            may hold some layers only, a whole `.keras` model, or a `.weights.h5`.
+
+    Only the backbone is loaded, also from a file of a whole segmentation model. For "vgg16" the
+    classifier's fc1 and fc2 become the convolutions fc6 and fc7.
+
+    Returns a `WeightsReport`.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: an unknown architecture, no access to the ImageNet weights, a file that cannot
+            be read, or one of which nothing fits.
+    """
+    family = "densenet" if str(architecture).startswith("densenet") else architecture
+    if family not in BACKBONE_LAYERS:
+        raise ValueError(
+            f"architecture: expected one of {(*IMAGENET_NETWORKS, 'densenet')}, "
+            f"received {architecture!r}"
+        )
+    if weights is None:
+        return WeightsReport()
+    targets = [
+        layer
+        for layer in _layers(model)
+        if layer.weights and re.fullmatch(BACKBONE_LAYERS[family], layer.name)
+    ]
+    if weights == "imagenet":
+        arrays = _arrays_of_model(_imagenet_network(architecture))
+    else:
+        arrays = _arrays_of_file(Path(weights))
+
+    loaded, reasons = [], {}
+    for layer in targets:
+        source = arrays.get(layer.name) or arrays.get(CLASSIFIER_NAMES.get(layer.name), [])
+        for variable, value in itertools.zip_longest(layer.weights, source[: len(layer.weights)]):
+            if value is None:
+                reasons[variable.path] = "not in file"
+                continue
+            if layer.name in CLASSIFIER_NAMES and value.size == math.prod(variable.shape):
+                value = value.reshape(variable.shape)  # [25088, 4096] -> [7, 7, 512, 4096]
+            if value.shape != tuple(variable.shape):
+                reasons[variable.path] = (
+                    f"of shape {value.shape} in file, {tuple(variable.shape)} in model"
+                )
+                continue
+            variable.assign(value)
+            loaded.append(variable.path)
+    report = WeightsReport(str(weights), tuple(loaded), tuple(reasons), reasons)
+    if not loaded:
+        raise ValueError(
+            f"no weight of {weights} fits a {architecture} backbone: all "
+            f"{len(report.skipped)} tensors would be skipped, the first because it is "
+            f"{next(iter(reasons.values()), 'absent')}; expected a file of a {architecture}"
+        )
+    print(report, flush=True)
+    return report
+
+
+def _layers(model):
+    """All layers, those of nested models included."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Wrapper):
+            layer = layer.layer
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
+        else:
+            yield layer
+
+
+def _arrays_of_model(model):
+    """{layer name: [array]} of a model."""
+    return {layer.name: layer.get_weights() for layer in _layers(model)}
+
+
+def _imagenet_network(architecture):
+    if architecture not in IMAGENET_NETWORKS:
+        raise ValueError(
+            f'there are no ImageNet weights for "{architecture}", only for '
+            f"{tuple(IMAGENET_NETWORKS)}; pass weights=None or a file"
+        )
+    try:
+        return IMAGENET_NETWORKS[architecture](
+            include_top=architecture == "vgg16", weights="imagenet"
+        )
+    except Exception as error:  # keras.utils.get_file raises a bare Exception without a network
+        raise ValueError(
+            f"the ImageNet weights of {architecture} could not be downloaded "
+            f"({' '.join(str(error).split())}); pass weights=None for random ones, or the path of "
+            "a file"
+        ) from error
+
+
+def _arrays_of_file(path):
+    """{layer name: [array]} of a weights file."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'weights: expected "imagenet", None or an existing file, received "{path}", '
+            "which is not a file"
+        )
+    try:
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                content = io.BytesIO(archive.read("model.weights.h5"))
+        else:
+            content = path
+        with h5py.File(content, "r") as file:
+            group = file.get("model_weights", file)  # where Keras 2 kept a whole model's weights
+            if "layer_names" in group.attrs:
+                return _arrays_of_legacy_h5(group)
+            arrays = _arrays_of_keras3_h5(file)
+    except (OSError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f'weights: "{path}" cannot be read ({" ".join(str(error).split())}); expected a '
+            "complete keras.applications .h5, .keras or .weights.h5 file; fetch or save it anew"
+        ) from error
+    if not arrays:
+        raise ValueError(
+            f'weights: "{path}" names no layers, so its weights cannot be matched; expected a '
+            "keras.applications .h5, or a .keras or .weights.h5 file of a recent Keras 3; load "
+            "the file into its model and save that anew"
+        )
+    return arrays
+
+
+def _arrays_of_legacy_h5(group):
+    """{layer name: [array]} of the .h5 layout of Keras 1 and 2: a group a layer."""
+    arrays = {}
+    for layer_name in _names(group, "layer_names"):
+        layer = group[layer_name]
+        names = _names(layer, "weight_names")
+        short_names = [name.rsplit("/", 1)[-1].removesuffix(":0") for name in names]
+        if set(short_names) <= set(WEIGHT_ORDER):  # Keras 1 named them otherwise, in this order
+            order = [WEIGHT_ORDER.index(name) for name in short_names]
+            names = [name for _, name in sorted(zip(order, names))]
+        # Layer "conv1/bn" of old DenseNet files is "conv1_bn" today.
+        arrays[layer_name.replace("/", "_")] = [layer[name][()] for name in names]
+    return arrays
+
+
+def _arrays_of_keras3_h5(file):
+    """{layer name: [array]} of the .weights.h5 layout of Keras 3: each "vars" group has a name."""
+    arrays = {}
+
+    def collect(path, group):
+        if path.endswith("/vars") and "name" in group.attrs:
+            arrays[group.attrs["name"]] = [group[str(index)][()] for index in range(len(group))]
+
+    file.visititems(collect)
+    return arrays
+
+
+def _names(group, attribute):
+    names = [*group.attrs[attribute]]
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]

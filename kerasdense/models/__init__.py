@@ -1,0 +1,19 @@
+"""Segmentation models: functions from `keras.Input` to `keras.Model`."""
+
+from kerasdense.models.fcn import atrous_fcn_resnet50, fcn_resnet50, fcn_vgg16
+from kerasdense.models.ladder_densenet import (
+    ladder_densenet,
+    ladder_densenet121,
+    ladder_densenet169,
+    ladder_densenet201,
+)
+
+__all__ = [
+    "atrous_fcn_resnet50",
+    "fcn_resnet50",
+    "fcn_vgg16",
+    "ladder_densenet",
+    "ladder_densenet121",
+    "ladder_densenet169",
+    "ladder_densenet201",
+]
