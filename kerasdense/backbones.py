@@ -192,6 +192,26 @@ def densenet(
     return keras.Model(images, taps, name="densenet")
 
 
+def tap_layers(model):
+    """Names of the backbone's tap layers in a finished model: {"stride4": name, ...}.
+
+    Raises:
+        ValueError: the model is not built on one of this module's backbones.
+    """
+    names = [layer.name for layer in model.layers]
+    for taps in (VGG16_TAPS, RESNET50_TAPS):
+        if set(taps.values()) <= set(names):
+            return dict(taps)
+    taps = {}
+    for name in names:  # the last concatenation of each dense block, or the block as a whole
+        found = re.fullmatch(r"conv(\d)_(block\d+_concat|recompute)", name)
+        if found:
+            taps[f"stride{2 ** int(found[1])}"] = name
+    if len(taps) != 4:
+        raise ValueError(f'the model "{model.name}" has no VGG-16, ResNet-50 or DenseNet inside')
+    return taps
+
+
 def densenet_name(blocks):
     """The `architecture` of `load_weights` that these dense blocks make."""
     names = {tuple(sizes): name for name, sizes in DENSENET_BLOCKS.items()}

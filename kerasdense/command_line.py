@@ -160,6 +160,7 @@ def fit_segmentation(
     dataset = {
         "name": args.dataset,
         "source": args.source and str(Path(args.source).resolve()),
+        "prepared_dir": args.prepared_dir and str(Path(args.prepared_dir).resolve()),
         "class_names": list(builder.info.metadata["class_names"]),
         "palette": [list(color) for color in builder.info.metadata["palette"]],
         "splits": {name: split.num_examples for name, split in builder.info.splits.items()},

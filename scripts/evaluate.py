@@ -14,18 +14,21 @@ import json
 import re
 from pathlib import Path
 
-from kerasdense import command_line, datasets, drawing, evaluation, runs
-from kerasdense.data import pipeline
+from kerasdense import command_line, drawing
 
 
 def main():
     arguments = parse()
+
+    from kerasdense import datasets, evaluation, runs
+    from kerasdense.data import pipeline
+
     model, facts = runs.load_run(arguments.run)
     dataset = facts["dataset"]
     # Another dataset has another source: the run's own serves only its own dataset.
     name = arguments.dataset or dataset["name"]
     source = arguments.source or (dataset.get("source") if name == dataset["name"] else None)
-    prepared_dir = arguments.prepared_dir or facts.get("arguments", {}).get("prepared_dir")
+    prepared_dir = arguments.prepared_dir or dataset.get("prepared_dir")
     builder = datasets.load(name, source=source, prepared_dir=prepared_dir)
     class_names = list(builder.info.metadata["class_names"])
     palette = list(builder.info.metadata["palette"])

@@ -12,14 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasdense import command_line, drawing, export, runs
-from kerasdense.prediction import Predictor
+from kerasdense import command_line, drawing
 
 LEAST_AGREEMENT = 0.99  # below this it is no rounding: the artefact is wrong
 
 
 def main():
     arguments = parse()
+
+    from kerasdense import export, runs
+    from kerasdense.prediction import Predictor
+
     if arguments.image:
         picture, origin = drawing.load_picture(arguments.image), str(arguments.image)
     else:

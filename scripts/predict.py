@@ -13,16 +13,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from kerasdense import command_line, drawing
-from kerasdense.prediction import Predictor
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 def main():
     arguments = parse()
+
+    import tensorflow as tf
+
     images = find_images(arguments.images, arguments.output)
     predict, class_names, palette = load(arguments)
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -52,6 +53,8 @@ def main():
 def load(arguments):
     """A function from a picture [H, W, 3] to labels [H, W], class names, palette."""
     if arguments.saved_model:
+        from kerasdense.prediction import Predictor
+
         served = Predictor(arguments.saved_model)
         return (
             lambda picture: served.predict(picture[None])["labels"][0],
@@ -59,6 +62,8 @@ def load(arguments):
             served.palette,
         )
     # Only here, so that an exported model is served without Keras.
+    import tensorflow as tf
+
     from kerasdense import export, runs
 
     model, facts = runs.load_run(arguments.run)

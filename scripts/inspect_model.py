@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Prints a model: its layers, parameters, multiply-adds, activation memory and backbone taps.
+
+    scripts/inspect_model.py ladder_densenet121 --size 448x1024
+    scripts/inspect_model.py fcn_vgg16 --classes 21 --options skips=16,8
+    scripts/inspect_model.py runs/camvid/best.keras --size 360x480 --plot model.png
+"""
+
+import argparse
+from pathlib import Path
+
+from kerasdense import command_line
+
+
+def option(text):
+    """Parses NAME=VALUE into a pair, the value as an int, a tuple of ints, or True or False."""
+    name, _, value = text.partition("=")
+    if value in ("true", "false"):
+        return name, value == "true"
+    try:
+        numbers = tuple(int(part) for part in value.split(",") if part)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected e.g. output_stride=8, received '{text}'")
+    return name, numbers[0] if numbers and name not in ("skips", "blocks") else numbers
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", help="a function of kerasdense.models, or a .keras file")
+    parser.add_argument("--size", type=command_line.size, default=(448, 1024), metavar="HxW")
+    parser.add_argument("--classes", type=command_line.positive(int), default=19)
+    parser.add_argument(
+        "--options",
+        type=option,
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="arguments of the model function, e.g. output_stride=8 prediction_stride=4",
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the graph (.png, .svg)")
+    args = parser.parse_args()
+
+    import keras
+
+    from kerasdense.backbones import tap_layers
+    from kerasdense.cost import layer_costs, total_cost
+
+    model = built_model(args)
+    costs = layer_costs(model, args.size)
+    total = total_cost(model, args.size)
+    taps = {name: stride for stride, name in tap_layers(model).items()}
+    line = "{:<32} {:<22} {:<20} {:>11} {:>9} {:>9}  {}"
+    print(f"{model.name}, one image of {args.size[0]}x{args.size[1]}")
+    print(line.format("layer", "type", "output", "parameters", "MMAC", "MiB", "tap"))
+    for layer in costs:
+        print(
+            line.format(
+                layer["name"],
+                layer["type"],
+                "x".join(map(str, layer["shape"])),
+                f"{layer['parameters']:,}",
+                f"{layer['macs'] / 1e6:.1f}",
+                f"{layer['activation_bytes'] / 2**20:.1f}",
+                taps.get(layer["name"], ""),
+            ).rstrip()
+        )
+    print(f"parameters    {total['parameters']:,}")
+    print(f"multiply-adds {total['macs'] / 1e9:.1f} G")
+    print(f"activations   {total['activation_bytes'] / 2**20:.0f} MiB (float32 outputs of")
+    print("              convolutions, batch normalizations and concatenations)")
+    if args.plot:  # without pydot and graphviz, Keras raises and says how to install them
+        keras.utils.plot_model(model, str(args.plot), show_shapes=True)
+        print(f"graph drawn to {args.plot}")
+
+
+def built_model(args):
+    import keras
+
+    import kerasdense.layers  # noqa: F401  (registers the layers that saved models name)
+    from kerasdense import models
+
+    if args.model.endswith(".keras"):
+        if not Path(args.model).is_file():
+            raise FileNotFoundError(f"There is no file {args.model}.")
+        return keras.models.load_model(args.model, compile=False)
+    if args.model not in models.__all__:
+        raise ValueError(
+            f"There is no model '{args.model}'. Expected a .keras file or one of: "
+            f"{', '.join(models.__all__)}."
+        )
+    try:
+        return getattr(models, args.model)(
+            num_classes=args.classes, weights=None, **dict(args.options)
+        )
+    except TypeError as error:  # an option that the function does not have, or one it misses
+        raise ValueError(f"{error}. See help(kerasdense.models.{args.model}).") from error
+
+
+if __name__ == "__main__":
+    command_line.run(main)
