@@ -563,10 +563,10 @@ def test_toy_boxes_enclose_cars_and_pedestrians_exactly():
     count = 0
     for index in range(8):
         image, mask, boxes, labels = toy_streets.draw_scene("val", index)
-        assert image.shape == (96, 128, 3) and mask.shape == (96, 128)
+        assert image.shape == (192, 256, 3) and mask.shape == (192, 256)
         assert boxes.dtype == np.float32 and labels.dtype == np.int64
         outside = np.isin(mask, (toy_streets.CAR, toy_streets.PEDESTRIAN))
-        pixels = boxes * (128, 96, 128, 96)
+        pixels = boxes * (256, 192, 256, 192)
         np.testing.assert_allclose(pixels, np.rint(pixels), atol=1e-4)  # whole pixels
         for (left, top, right, bottom), label in zip(np.rint(pixels).astype(int), labels):
             inside = mask[top:bottom, left:right] == toy_streets.CAR + label
@@ -581,17 +581,17 @@ def test_toy_boxes_enclose_cars_and_pedestrians_exactly():
 
 
 def test_visible_boxes_by_hand():
-    # a 10x20 map; number 8 is a car in rows 2-4, columns 5-9 (15 pixels), a pedestrian (9) in front
-    # hides its columns 5-6 (6 pixels), so the car shows columns 7-9: 9 pixels, fewer than 12
-    numbers = np.zeros((10, 20), np.uint8)
-    numbers[2:5, 5:10] = 8
+    # a 12x20 map; number 8 is a car in rows 2-7, columns 5-9 (30 pixels); a pedestrian (9, 24
+    # pixels) in front hides its columns 5-6, so the car shows 18 pixels, fewer than 24
+    numbers = np.zeros((12, 20), np.uint8)
+    numbers[2:8, 5:10] = 8
     class_of = [*range(8), toy_streets.CAR, toy_streets.PEDESTRIAN]
     boxes, labels = toy_streets.visible_boxes(numbers, class_of)
-    np.testing.assert_allclose(boxes, [[5 / 20, 2 / 10, 10 / 20, 5 / 10]], rtol=1e-6)
+    np.testing.assert_allclose(boxes, [[5 / 20, 2 / 12, 10 / 20, 8 / 12]], rtol=1e-6)
     assert labels.tolist() == [0]
-    numbers[0:8, 5:7] = 9
+    numbers[0:12, 5:7] = 9
     boxes, labels = toy_streets.visible_boxes(numbers, class_of)
-    np.testing.assert_allclose(boxes, [[5 / 20, 0, 7 / 20, 8 / 10]], rtol=1e-6)
+    np.testing.assert_allclose(boxes, [[5 / 20, 0, 7 / 20, 1]], rtol=1e-6)
     assert labels.tolist() == [1]
     boxes, labels = toy_streets.visible_boxes(np.zeros((10, 20), np.uint8), class_of)
     assert boxes.shape == (0, 4) and labels.shape == (0,)
