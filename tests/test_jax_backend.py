@@ -21,12 +21,13 @@ sys.meta_path.insert(0, NoTensorFlow())
 import keras
 import numpy as np
 
-from kerasdense.models import fcn_resnet50, ladder_densenet
+from kerasdense.models import fcn_resnet50, fcn_vgg16, ladder_densenet
 
 assert keras.backend.backend() == "jax"
 models = [
     ladder_densenet((1, 1, 1, 1), num_classes=3),
     fcn_resnet50(3, output_stride=16, skips=(8,), weights=None),
+    fcn_vgg16(3, skips=(16, 8), weights=None, fc_width=8),
 ]
 rng = np.random.default_rng(0)
 for model in models:
@@ -42,7 +43,7 @@ for model in models:
     assert np.isfinite(loss)
     assert np.any(keras.ops.convert_to_numpy(model.get_layer("score").kernel) != before)
 assert not any(name.split(".")[0] == "tensorflow" for name in sys.modules)
-print("both models trained")
+print("all models trained")
 """
 
 FIT_SCRIPT = """
@@ -55,7 +56,7 @@ import numpy as np
 
 from kerasdense import training
 from kerasdense.backbones import WeightsReport
-from kerasdense.layers import ResizeLike
+from kerasdense.layers import ImageNetPreprocessing, ResizeLike
 
 class Batches(keras.utils.PyDataset):
     def __len__(self):
@@ -73,7 +74,7 @@ def endless(first_step):
 
 def model():
     images = keras.Input((None, None, 3), dtype="uint8", name="images")
-    x = keras.layers.Rescaling(1 / 255, dtype="float32")(images)
+    x = ImageNetPreprocessing("torch")(images)
     x = keras.layers.Conv2D(2, 3, strides=2)(x)
     x = keras.layers.BatchNormalization()(x)
     return keras.Model(images, ResizeLike(name="logits")([x, images]))
@@ -117,7 +118,7 @@ pytestmark = [
 
 
 def test_models_train_on_jax_without_tensorflow():
-    assert "both models trained" in run_on_jax(SCRIPT)
+    assert "all models trained" in run_on_jax(SCRIPT)
 
 
 def test_a_run_is_fitted_and_resumed_on_jax_without_tensorflow(tmp_path):
