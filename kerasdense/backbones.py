@@ -106,9 +106,7 @@ def resnet50(output_stride=32, momentum=0.99, epsilon=1.001e-5):
     return _tapped(_clone(network, changes, momentum, epsilon), RESNET50_TAPS, "resnet50")
 
 
-def densenet(
-    blocks, output_stride=32, momentum=0.99, epsilon=1.001e-5, recompute=False
-):
+def densenet(blocks, output_stride=32, momentum=0.99, epsilon=1.001e-5, recompute=False):
     """DenseNet without its classifier: images uint8 [B, H, W, 3] to a dict of feature maps.
 
     Args:
@@ -147,9 +145,9 @@ def densenet(
         )(x)
 
     def normalization(x, name):  # batch normalization and ReLU
-        x = keras.layers.BatchNormalization(
-            momentum=momentum, epsilon=epsilon, name=f"{name}_bn"
-        )(x)
+        x = keras.layers.BatchNormalization(momentum=momentum, epsilon=epsilon, name=f"{name}_bn")(
+            x
+        )
         return keras.layers.ReLU(name=f"{name}_relu")(x)
 
     def dense_block(x, size, dilation, name):
@@ -377,8 +375,8 @@ def _imagenet_network(architecture):
     except Exception as error:  # keras.utils.get_file raises a bare Exception without a network
         raise ValueError(
             f"the ImageNet weights of {architecture} could not be downloaded "
-            f"({' '.join(str(error).split())}); pass weights=None for random ones, or the path of "
-            "a file"
+            f"({' '.join(str(error).split())}); pass weights=None (--weights none) for random "
+            "ones, or the path of a file"
         ) from error
 
 

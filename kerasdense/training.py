@@ -24,7 +24,7 @@ from kerasdense.runs import read_run, write_run
 
 AUXILIARY_SHARE = 0.3  # of the loss, where a model has auxiliary logits (Kreso et al., 2017)
 EPOCH_FILE = "epoch.json"  # member of last.keras: one file, so both are always of one epoch
-RESUME_MAY_CHANGE = {"workdir", "prepared_dir", "xla", "early_stop"}  # arguments
+RESUME_MAY_CHANGE = {"workdir", "source", "prepared_dir", "xla", "early_stop"}  # arguments
 
 
 class NonFiniteLoss(ValueError):
@@ -166,7 +166,7 @@ def _compile(model, make_optimizer, pretrained, weight_decay, run, average_weigh
 
 
 def _add_weight_decay(model, weight_decay):
-    """Gives every convolution's kernel an L2 term, in its configuration too, so that it is saved."""
+    """Gives every convolution's kernel an L2 term, also in its configuration, to be saved."""
     if weight_decay:
         for layer in model.layers:
             if isinstance(layer, keras.layers.Conv2D):
@@ -229,7 +229,8 @@ def _print_facts(run, epochs, steps_per_epoch, jit_compile):
     print("versions: " + ", ".join(f"{name} {v}" for name, v in run["versions"].items()))
     devices = keras.distribution.list_devices()
     precision = keras.config.dtype_policy().name
-    print(f"devices: {', '.join(devices)}; precision {precision}; XLA {'on' if jit_compile else 'off'}")
+    xla = "on" if jit_compile else "off"
+    print(f"devices: {', '.join(devices)}; precision {precision}; XLA {xla}")
     parameters = run["parameters"]
     groups = " + ".join(
         f"{group['parameters']:,} at learning rate {group['learning_rate']:g}"
@@ -238,7 +239,8 @@ def _print_facts(run, epochs, steps_per_epoch, jit_compile):
     print(f"model: {run['model']['name']}, {parameters['all']:,} parameters; trained: {groups}")
     sizes = ", ".join(f"{n} {split}" for split, n in run["dataset"].get("splits", {}).items())
     print(f"data: {run['dataset'].get('name')}, {sizes}")
-    print(f"training {epochs} epochs of {steps_per_epoch} steps; tracing the first step ...", flush=True)
+    length = f"{epochs} epochs of {steps_per_epoch} steps"
+    print(f"training {length}; tracing the first step ...", flush=True)
 
 
 def _for_outputs(model, batches):
@@ -276,10 +278,17 @@ def _check_same_run(recorded, run, workdir):
 def _save_checkpoint(model, path, epochs_done):
     """Replaces `path` in one step, so that a kill leaves the old file or the new one, whole."""
     aside = path.with_name(f"writing-{path.name}")
-    model.save(aside)
-    with zipfile.ZipFile(aside, "a") as archive:
-        archive.writestr(EPOCH_FILE, json.dumps({"epochs_done": epochs_done}))
-    os.replace(aside, path)
+    try:
+        model.save(aside)
+        with zipfile.ZipFile(aside, "a") as archive:
+            archive.writestr(EPOCH_FILE, json.dumps({"epochs_done": epochs_done}))
+        os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise OSError(
+            f"Cannot write {path}: {error.strerror or error}. What was saved before is untouched. "
+            "Make room or allow writing there, then give the same command again to resume."
+        ) from error
 
 
 def _load_checkpoint(path):

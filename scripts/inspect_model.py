@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Prints a model: its layers, parameters, multiply-adds, activation memory and backbone taps.
 
-    scripts/inspect_model.py ladder_densenet121 --size 448x1024
-    scripts/inspect_model.py fcn_vgg16 --classes 21 --options skips=16,8
-    scripts/inspect_model.py runs/camvid/best.keras --size 360x480 --plot model.png
+scripts/inspect_model.py ladder_densenet121 --size 448x1024
+scripts/inspect_model.py fcn_vgg16 --classes 21 --options skips=16,8
+scripts/inspect_model.py runs/camvid/best.keras --size 360x480 --plot model.png
 """
 
 import argparse
@@ -20,7 +20,7 @@ def option(text):
     try:
         numbers = tuple(int(part) for part in value.split(",") if part)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected e.g. output_stride=8, received '{text}'")
+        raise argparse.ArgumentTypeError(f"expected e.g. output_stride=8, received '{text}'") from None
     return name, numbers[0] if numbers and name not in ("skips", "blocks") else numbers
 
 

@@ -9,9 +9,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # numbers must not depend o
 import pytest  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-REAL_DATA = Path(
-    os.environ.get("KERASDENSE_REAL_DATA", REPOSITORY.parent / "shared" / "data")
-)
+REAL_DATA = Path(os.environ.get("KERASDENSE_REAL_DATA", REPOSITORY.parent / "shared" / "data"))
 
 
 def needs_real_data(name):

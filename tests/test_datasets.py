@@ -395,9 +395,7 @@ def test_voc_official_lists_and_palette_indices(voc_tree, tmp_path):
     assert builder.info.splits["train"].num_examples == 1
     found = examples(builder, "val")
     assert sorted(found) == ["b", "c"]
-    np.testing.assert_array_equal(
-        found["b"]["mask"][0, :, 0], np.resize([0, 15, IGNORE], WIDTH)
-    )
+    np.testing.assert_array_equal(found["b"]["mask"][0, :, 0], np.resize([0, 15, IGNORE], WIDTH))
     assert len(builder.info.metadata["class_names"]) == 21
 
 

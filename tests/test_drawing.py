@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from conftest import REAL_DATA, needs_real_data
 from PIL import Image
 
-from conftest import REAL_DATA, needs_real_data
 from kerasdense import drawing
 from kerasdense.labels import IGNORE
 

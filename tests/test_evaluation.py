@@ -151,9 +151,7 @@ def test_flip_averages_probabilities():
     padded = np.pad(image / 64, [(0, 0), (1, 1), (0, 0)])
     expected = (softmax(padded[:, :-2]) + softmax(padded[:, 2:])).argmax(axis=-1)
     assert (expected != softmax(padded[:, :-2]).argmax(axis=-1)).any()
-    _, worst = run(
-        channel_model(kernel), batches((image, np.zeros((5, 30), np.uint8))), flip=True
-    )
+    _, worst = run(channel_model(kernel), batches((image, np.zeros((5, 30), np.uint8))), flip=True)
     np.testing.assert_array_equal(worst[0]["prediction"], expected)
 
 

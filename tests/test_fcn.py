@@ -191,7 +191,5 @@ def test_the_real_weights_reach_the_model(capsys):
         f"backbone weights: 258 tensors loaded from {WEIGHTS}, 60 skipped (conv5: 60 not in file)\n"
     )
     # Batch statistics of a trained network: not the ones and zeros of a fresh one.
-    variance = keras.ops.convert_to_numpy(
-        model.get_layer("conv4_block6_3_bn").moving_variance
-    )
+    variance = keras.ops.convert_to_numpy(model.get_layer("conv4_block6_3_bn").moving_variance)
     assert np.all(variance > 0) and np.std(variance) > 0

@@ -69,9 +69,7 @@ def test_parameters_of_the_deeper_ones(build, blocks):
 
 def head_names(model):
     names = [layer.name for layer in model.layers]
-    return [
-        name for name in names if name.startswith(("context", "up_", "score", "aux", "logits"))
-    ]
+    return [name for name in names if name.startswith(("context", "up_", "score", "aux", "logits"))]
 
 
 def bn_relu_conv(name):

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from test_export import NAMES, PALETTE, pictures, small_model
 
 from kerasdense import runs
 from kerasdense.export import export
 from kerasdense.prediction import Predictor
-from test_export import NAMES, PALETTE, pictures, small_model
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {

@@ -173,8 +173,11 @@ def test_pretrained_variables_have_their_own_rate(tmp_path, capsys):
 
 def test_weight_decay_is_half_the_square_of_kernels(tmp_path):
     model = fit(tmp_path, epochs=1, weight_decay=0.02)
-    squares = sum(float(np.sum(np.square(layer.kernel)))
-                  for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+    squares = sum(
+        float(np.sum(np.square(layer.kernel)))
+        for layer in model.layers
+        if isinstance(layer, keras.layers.Conv2D)
+    )
     assert float(sum(model.losses)) == pytest.approx(0.02 / 2 * squares, rel=1e-5)
     loaded = keras.models.load_model(tmp_path / "last.keras")
     assert float(sum(loaded.losses)) == pytest.approx(float(sum(model.losses)), rel=1e-5)
@@ -190,6 +193,21 @@ def test_non_finite_loss_names_the_step_and_keeps_what_was_saved(tmp_path):
     with pytest.raises(training.NonFiniteLoss, match="nan at step 11"):
         fit(tmp_path, epochs=2)
     assert (tmp_path / "last.keras").read_bytes() == before and len(lines(tmp_path)) == 1
+
+
+def test_a_full_disk_is_named_and_leaves_the_last_epoch(tmp_path, monkeypatch):
+    fit(tmp_path, epochs=1)
+    before = (tmp_path / "last.keras").read_bytes()
+
+    def save(model, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keras.Model, "save", save)
+    with pytest.raises(OSError, match=r"Cannot write .*\.keras: No space left .* Make room"):
+        fit(tmp_path, epochs=2)
+    assert (tmp_path / "last.keras").read_bytes() == before
+    assert not list(tmp_path.glob("writing-*"))
 
 
 def test_early_stop_also_holds_for_a_resumed_run(tmp_path, capsys):
@@ -220,9 +238,7 @@ def test_auxiliary_logits_share_the_loss(tmp_path):
     )  # fmt: skip
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=IGNORE)
     outputs = model(images)
-    expected = 0.7 * loss(masks, outputs["logits"]) + 0.3 * loss(
-        masks, outputs["auxiliary_logits"]
-    )
+    expected = 0.7 * loss(masks, outputs["logits"]) + 0.3 * loss(masks, outputs["auxiliary_logits"])
     assert results["loss"] == pytest.approx(float(expected), rel=1e-4)
     assert "val_mean_iou" in lines(tmp_path)[0]
 

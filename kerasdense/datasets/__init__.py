@@ -50,9 +50,7 @@ def load(name, source=None, prepared_dir=None):
     if builder_class is ToyStreets:
         if source is not None:
             raise ValueError(f"{dataset} is generated and takes no source; received '{source}'.")
-        return preparation.prepare(
-            ToyStreets, config, None, ToyStreets.fingerprint(), prepared_dir
-        )
+        return preparation.prepare(ToyStreets, config, None, ToyStreets.fingerprint(), prepared_dir)
     if source is None:
         raise ValueError(f"{dataset} needs a source folder (source, --source).")
     found = builder_class.find(source, config)

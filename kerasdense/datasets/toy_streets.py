@@ -80,13 +80,16 @@ class ToyStreets(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         for index in range(SPLIT_SIZES[split]):
             image, mask, boxes, labels = draw_scene(split, index)
             name = f"{split}_{index:03d}"
-            yield name, {
-                "image": preparation.png_bytes(Image.fromarray(image)),
-                "mask": preparation.png_bytes(Image.fromarray(mask)),
-                "file_name": name,
-                "boxes": boxes,
-                "labels": labels,
-            }
+            yield (
+                name,
+                {
+                    "image": preparation.png_bytes(Image.fromarray(image)),
+                    "mask": preparation.png_bytes(Image.fromarray(mask)),
+                    "file_name": name,
+                    "boxes": boxes,
+                    "labels": labels,
+                },
+            )
 
 
 def draw_scene(split, index):

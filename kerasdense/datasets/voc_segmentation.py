@@ -143,12 +143,8 @@ def _augmented(root):
 
 def _keras_fcn(root):
     name = "voc_segmentation/keras_fcn"
-    preparation.require_folder(
-        root / "SegmentationClassAug", name, "the SBD-augmented label maps"
-    )
-    paths = [
-        _list_file(root, f"{stem}.txt") for stem in ("train", "val", "sbd_train", "sbd_val")
-    ]
+    preparation.require_folder(root / "SegmentationClassAug", name, "the SBD-augmented label maps")
+    paths = [_list_file(root, f"{stem}.txt") for stem in ("train", "val", "sbd_train", "sbd_val")]
     for path in paths[2:]:
         if not path.exists():
             raise FileNotFoundError(

@@ -64,9 +64,7 @@ def fcn_vgg16(
     return model
 
 
-def fcn_resnet50(
-    num_classes, output_stride=32, skips=(), weights="imagenet", name="fcn_resnet50"
-):
+def fcn_resnet50(num_classes, output_stride=32, skips=(), weights="imagenet", name="fcn_resnet50"):
     """FCN on ResNet-50: images uint8 [B, H, W, 3] to float32 logits [B, H, W, C]; H, W >= 64.
 
     Args:
