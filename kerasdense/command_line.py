@@ -27,7 +27,9 @@ def size(text):
     try:
         height, width = (int(side) for side in text.lower().split("x"))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected HxW such as 320x480, received '{text}'") from None
+        raise argparse.ArgumentTypeError(
+            f"expected HxW such as 320x480, received '{text}'"
+        ) from None
     if height < 1 or width < 1:
         raise argparse.ArgumentTypeError(f"expected positive sides, received '{text}'")
     return height, width
@@ -51,7 +53,9 @@ def numbers(text):
     try:
         values = tuple(positive(float)(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected numbers such as 0.75,1, received '{text}'") from None
+        raise argparse.ArgumentTypeError(
+            f"expected numbers such as 0.75,1, received '{text}'"
+        ) from None
     return values
 
 

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Prints a model: its layers, parameters, multiply-adds, activation memory and backbone taps.
 
-scripts/inspect_model.py ladder_densenet121 --size 448x1024
-scripts/inspect_model.py fcn_vgg16 --classes 21 --options skips=16,8
-scripts/inspect_model.py runs/camvid/best.keras --size 360x480 --plot model.png
+    scripts/inspect_model.py ladder_densenet121 --size 448x1024
+    scripts/inspect_model.py fcn_vgg16 --classes 21 --options skips=16,8
+    scripts/inspect_model.py runs/camvid/best.keras --size 360x480 --plot model.png
+
+Nothing is run: the figures are counted on the model's graph, for one image.
 """
 
 import argparse
@@ -20,7 +22,9 @@ def option(text):
     try:
         numbers = tuple(int(part) for part in value.split(",") if part)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected e.g. output_stride=8, received '{text}'") from None
+        raise argparse.ArgumentTypeError(
+            f"expected e.g. output_stride=8, received '{text}'"
+        ) from None
     return name, numbers[0] if numbers and name not in ("skips", "blocks") else numbers
 
 
