@@ -59,6 +59,16 @@ def numbers(text):
     return values
 
 
+def integers(text):
+    """Parses `16,8` into a tuple of ints."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected whole numbers such as 16,8, received '{text}'"
+        ) from None
+
+
 def add_dataset_flags(parser, required=True):
     """`--dataset`, `--source` and `--prepared-dir`, as all scripts that read data have them."""
     parser.add_argument(

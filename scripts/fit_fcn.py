@@ -21,7 +21,7 @@ def main():
     parser.add_argument("--output-stride", type=int, choices=(32, 16, 8), default=32)
     parser.add_argument(
         "--skips",
-        type=lambda text: tuple(int(stride) for stride in text.split(",")),
+        type=command_line.integers,
         default=(),
         help="strides of the maps fused into the coarse scores, e.g. 16,8",
     )

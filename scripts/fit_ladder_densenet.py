@@ -10,8 +10,6 @@ power 1.5 over 30 epochs, half of that for the pretrained weights, batches of 4 
 flips only, weight decay 1e-4 as an L2 term.
 """
 
-import argparse
-
 from kerasdense import command_line
 
 VARIANTS = {  # output stride of the backbone, prediction stride
@@ -21,17 +19,6 @@ VARIANTS = {  # output stride of the backbone, prediction stride
 }
 
 
-def blocks(text):
-    """Parses `6,12,24,16` into the layers of the four dense blocks."""
-    try:
-        numbers = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != 4 or min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"expected four numbers above 0, received '{text}'")
-    return numbers
-
-
 def main():
     parser = command_line.fit_parser(
         __doc__, epochs=30, batch_size=4, size=(448, 1024), learning_rate=5e-4, backbone_rate=0.5
@@ -39,7 +26,7 @@ def main():
     parser.add_argument("--variant", choices=VARIANTS, default="ladder_4x")
     parser.add_argument(
         "--blocks",
-        type=blocks,
+        type=command_line.integers,
         default=(6, 12, 24, 16),
         help="layers of the dense blocks: 6,12,24,16 (DenseNet-121), 6,12,32,32 (169), "
         "6,12,48,32 (201), or others for smaller networks",
