@@ -1,7 +1,5 @@
 """FCN on VGG-16 and ResNet-50, and AtrousFCN_Resnet50_16s."""
 
-import os
-
 import keras
 import numpy as np
 import pytest
@@ -149,23 +147,11 @@ def test_bad_arguments(build, options, message):
         build(3, weights=None, **options)
 
 
-# Under XLA the usual run takes every model and every policy once (10 to 20 seconds each to
-# compile), and the rest of the product only with KERASDENSE_ALL_XLA=1.
-USUAL_XLA = {
-    ("fcn_vgg16", "mixed_float16"),
-    ("fcn_resnet50", "float32"),
-    ("atrous_fcn_resnet50", "mixed_bfloat16"),
-}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("name", ["fcn_vgg16", "fcn_resnet50", "atrous_fcn_resnet50"])
 def test_trains_a_step(name, policy, jit_compile):
-    usual = not jit_compile or (name, policy) in USUAL_XLA
-    if not usual and "KERASDENSE_ALL_XLA" not in os.environ:
-        pytest.skip("only with KERASDENSE_ALL_XLA=1")
     build, options = {
         "fcn_vgg16": (fcn_vgg16, {"skips": (16, 8), "fc_width": 32}),
         "fcn_resnet50": (fcn_resnet50, {"output_stride": 32, "skips": (16, 8)}),

@@ -1,7 +1,5 @@
 """LadderDenseNet and its two comparison networks, on tiny dense blocks where size is no matter."""
 
-import os
-
 import keras
 import numpy as np
 import pytest
@@ -177,21 +175,10 @@ def test_trains_a_step(variant, policy):
     assert keras.backend.standardize_dtype(model(IMAGES).dtype) == "float32"
 
 
-# XLA compiles each of these in 5 to 20 seconds, so the usual run takes every variant and every
-# policy once, and the rest of the product only with KERASDENSE_ALL_XLA=1.
-USUAL_XLA = {
-    ("32x", "float32"),
-    ("dilated_8x_4x", "mixed_float16"),
-    ("ladder_4x", "mixed_bfloat16"),
-}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
 def test_trains_a_step_under_xla(variant, policy):
-    if (variant, policy) not in USUAL_XLA and "KERASDENSE_ALL_XLA" not in os.environ:
-        pytest.skip("only with KERASDENSE_ALL_XLA=1")
     assert np.isfinite(train_one_step(build(VARIANTS[variant], policy), jit_compile=True))
 
 
@@ -242,7 +229,6 @@ def test_recomputation_changes_nothing_but_memory(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("KERASDENSE_ALL_XLA" not in os.environ, reason="only with KERASDENSE_ALL_XLA=1")
 def test_recomputation_under_mixed_precision_and_xla():
     model = build((32, 4), "mixed_bfloat16", recompute=True)
     assert np.isfinite(train_one_step(model, jit_compile=True))
