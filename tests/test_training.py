@@ -219,13 +219,12 @@ def test_early_stop_also_holds_for_a_resumed_run(tmp_path, capsys):
 
 
 def test_averaged_weights_are_validated_and_kept(tmp_path):
-    model = fit(tmp_path, epochs=2, average_weights=0.9, pretrained=["old/kernel"])
+    # After a single epoch, that epoch is the best, so best.keras and the result must agree.
+    model = fit(tmp_path, epochs=1, average_weights=0.9, pretrained=["old/kernel"])
     best = keras.models.load_model(tmp_path / "best.keras")
     last = keras.models.load_model(tmp_path / "last.keras")
-    images, masks = next(iter(batches(1000, count=1)))
-    history = lines(tmp_path)
-    if history[-1]["val_mean_iou"] == max(line["val_mean_iou"] for line in history):
-        np.testing.assert_allclose(best(images), model(images), rtol=1e-4, atol=1e-5)
+    images, _ = next(iter(batches(1000, count=1)))
+    np.testing.assert_allclose(best(images), model(images), rtol=1e-4, atol=1e-5)
     assert not np.allclose(last.get_layer("old").kernel, best.get_layer("old").kernel)
 
 
