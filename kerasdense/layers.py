@@ -1,10 +1,14 @@
 """Keras layers the models are built from; backend-agnostic."""
 
+import math
+
 import keras
 
 MINIMUM_SIZE = 64  # pixels: two cells of the coarsest (stride 32) feature map
 MAXIMUM_CLASSES = 255  # masks are uint8, in which 255 means ignore
-PREPROCESSING_MODES = ("caffe", "torch")
+PREPROCESSING_MODES = ("caffe", "torch", "ssd")
+SSD_MEAN = (104.0, 117.0, 123.0)  # blue, green, red: the mean color of Liu et al.'s Caffe models
+L2_NORMALIZATION_SCALE = 20.0  # initial: Liu et al., "SSD", ECCV 2016, sec. 3.1
 
 
 @keras.saving.register_keras_serializable(package="kerasdense")
@@ -12,8 +16,9 @@ class ImageNetPreprocessing(keras.layers.Layer):
     """uint8 RGB images [B, H, W, 3] to the float32 input of an ImageNet network [B, H, W, 3].
 
     Args:
-        mode: "caffe" (BGR minus the mean colour: VGG, ResNet) or "torch" (RGB scaled to [0, 1],
-            then by mean and deviation of each channel: DenseNet).
+        mode: "caffe" (BGR minus the mean color: VGG, ResNet), "torch" (RGB scaled to [0, 1],
+            then by mean and deviation of each channel: DenseNet) or "ssd" (BGR minus the mean
+            color rounded to whole numbers, as SSD was trained).
 
     The layer computes in float32 under every dtype policy: float16 cannot hold the input's mean
     subtraction exactly.
@@ -36,8 +41,11 @@ class ImageNetPreprocessing(keras.layers.Layer):
                     f"images: expected a height and a width of at least {MINIMUM_SIZE} pixels, "
                     f"received shape {tuple(images.shape)}; pad or enlarge the images"
                 )
+        images = keras.ops.cast(images, "float32")
+        if self.mode == "ssd":
+            return images[..., ::-1] - keras.ops.convert_to_tensor(SSD_MEAN)  # [B, H, W, 3]
         return keras.applications.imagenet_utils.preprocess_input(
-            keras.ops.cast(images, "float32"), data_format="channels_last", mode=self.mode
+            images, data_format="channels_last", mode=self.mode
         )  # [B, H, W, 3]
 
     def compute_output_shape(self, input_shape):
@@ -128,3 +136,83 @@ class Recompute(keras.layers.Wrapper):
 
     def compute_output_shape(self, input_shape):
         return self.layer.compute_output_shape(input_shape)
+
+
+@keras.saving.register_keras_serializable(package="kerasdense")
+class L2Normalization(keras.layers.Layer):
+    """Scales each position's vector of a map [B, H, W, C] to length 1, then each channel.
+
+    The scales [C] are learned, 20 at first. An all-zero vector stays zero, with a finite
+    gradient. The layer computes in float32 and returns float32 under every dtype policy: the
+    square of a large feature has no place in float16.
+
+    Reference: Liu et al., "ParseNet: Looking wider to see better", 2015, sec. 3.3; the scale:
+    Liu et al., "SSD", ECCV 2016, sec. 3.1.
+    """
+
+    EPSILON = 1e-6  # added to the squared length
+
+    def __init__(self, **kwargs):
+        kwargs["dtype"] = "float32"
+        super().__init__(**kwargs)
+
+    def build(self, input_shape):
+        self.scale = self.add_weight(
+            shape=(input_shape[-1],),
+            initializer=keras.initializers.Constant(L2_NORMALIZATION_SCALE),
+            name="scale",
+        )
+
+    def call(self, features):
+        squares = keras.ops.sum(keras.ops.square(features), axis=-1, keepdims=True)  # [B, H, W, 1]
+        return features * keras.ops.rsqrt(squares + self.EPSILON) * self.scale
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+@keras.saving.register_keras_serializable(package="kerasdense")
+class AnchorPredictions(keras.layers.Layer):
+    """Joins the maps of SSD's heads to one row for each anchor: float32 [B, A, C + 1 + 4].
+
+    Called on a list of two lists, of the class maps [B, h, w, k (C + 1)] and of the box maps
+    [B, h, w, 4 k], a map for each level of k anchors a cell. A row holds the class logits,
+    background first, then four offsets.
+
+    Args:
+        num_classes: C, without background.
+        layout, scales, clip: which anchors the rows belong to, for `anchors.anchors_of`: the key
+            of `anchors.LAYOUTS` and the arguments of `anchors.ssd300_anchors`. A saved model so
+            knows its anchors.
+    """
+
+    def __init__(self, num_classes, layout, scales, clip=False, **kwargs):
+        kwargs["dtype"] = "float32"
+        super().__init__(**kwargs)
+        self.num_classes, self.layout, self.scales, self.clip = num_classes, layout, scales, clip
+
+    def call(self, inputs):
+        class_maps, box_maps = inputs
+        classes = self._rows(class_maps, self.num_classes + 1)  # [B, A, C + 1]
+        return keras.ops.concatenate([classes, self._rows(box_maps, 4)], axis=-1)
+
+    def _rows(self, maps, width):
+        rows = []
+        for x in maps:
+            count = math.prod(x.shape[1:]) // width
+            rows.append(keras.ops.reshape(x, (-1, count, width)))
+        return keras.ops.concatenate(rows, axis=1)
+
+    def compute_output_shape(self, input_shape):
+        _, box_shapes = input_shape
+        anchors = sum(math.prod(shape[1:]) // 4 for shape in box_shapes)
+        return (box_shapes[0][0], anchors, self.num_classes + 1 + 4)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "layout": self.layout,
+            "scales": self.scales,
+            "clip": self.clip,
+        }
