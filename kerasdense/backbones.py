@@ -15,7 +15,7 @@ from pathlib import Path
 import h5py
 import keras
 
-from kerasdense.layers import ImageNetPreprocessing, Recompute
+from kerasdense.layers import ImageNetPreprocessing, L2Normalization, Recompute
 
 OUTPUT_STRIDES = (32, 16, 8)
 
@@ -26,6 +26,7 @@ VGG16_TAPS = {
     "stride16": "block4_pool",
     "stride32": "block5_pool",
 }
+VGG16_SSD_TAPS = {"stride8": "block4_norm", "stride16": "fc7"}
 RESNET50_TAPS = {
     "stride4": "conv2_block3_out",
     "stride8": "conv3_block4_out",
@@ -33,6 +34,7 @@ RESNET50_TAPS = {
     "stride32": "conv5_block3_out",
 }
 
+VGG16_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolutions
 GROWTH_RATE = 32  # new channels of each dense layer: Huang et al. 2017, table 1
 DENSENET_BLOCKS = {  # Huang et al. 2017, table 1
     "densenet121": (6, 12, 24, 16),
@@ -40,8 +42,8 @@ DENSENET_BLOCKS = {  # Huang et al. 2017, table 1
     "densenet201": (6, 12, 48, 32),
 }
 
-# The layers of each family that carry backbone weights. fc6 and fc7 belong to the head of
-# models.fcn.fcn_vgg16, but their weights come from the classifier's fc1 and fc2.
+# The layers of each family that carry backbone weights. In models.fcn.fcn_vgg16 fc6 and fc7
+# belong to the head, but their weights come from the classifier's fc1 and fc2.
 BACKBONE_LAYERS = {
     "vgg16": r"block[1-5]_conv\d|fc[67]",
     "resnet50": r"conv1_(conv|bn)|conv[2-5]_block\d+_\d_(conv|bn)",
@@ -49,6 +51,17 @@ BACKBONE_LAYERS = {
 }
 WEIGHT_ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
 CLASSIFIER_NAMES = {"fc6": "fc1", "fc7": "fc2"}
+# What else an SSD can take over from a file of an SSD, made by models.ssd.
+SSD_LAYERS = r"block4_norm|extra\d+_[12]"
+# SSD's fc6 and fc7 are every third row and column and every fourth channel of the classifier's:
+# Liu et al., "SSD", ECCV 2016, sec. 3, and the authors' published code.
+CLASSIFIER_KERNELS = {"fc6": (7, 7, 512, 4096), "fc7": (1, 1, 4096, 4096)}
+SSD_STEPS = {"fc6": (3, 3, 1, 4), "fc7": (1, 1, 4, 4)}
+
+# The deviation of an image's pixels from the mean color, in gray levels. VGG has no batch
+# normalization, so without this factor in the first convolution random weights would carry it
+# through to the scores, and training would diverge.
+PIXEL_DEVIATION = 70.0
 
 IMAGENET_NETWORKS = {
     "vgg16": keras.applications.VGG16,
@@ -68,11 +81,42 @@ def vgg16():
     Reference: Simonyan & Zisserman, "Very deep convolutional networks for large-scale image
     recognition", ICLR 2015.
     """
-    _, x = _preprocessed_images("caffe")
-    network = keras.applications.VGG16(include_top=False, weights=None, input_tensor=x)
-    # "same": like Caffe's, a pooling keeps the last row and column of an odd-sized map.
-    changes = {f"block{block}_pool": {"padding": "same"} for block in range(1, 6)}
-    return _tapped(_clone(network, changes), VGG16_TAPS, "vgg16")
+    return _tapped(_vgg16("caffe"), VGG16_TAPS, "vgg16")
+
+
+def vgg16_ssd(image_size, width=1.0):
+    """VGG-16 as SSD uses it: images uint8 [B, S, S, 3] to a dict of two feature maps.
+
+    Args:
+        image_size: S, pixels.
+        width: factor of all channels; weights of VGG-16 fit 1.0 only.
+
+    The last pooling keeps the resolution, fc6 is a 3x3 convolution dilated by 6, fc7 a 1x1.
+    Returns a `keras.Model` whose output is {"stride8": [B, S/8, S/8, 512], conv4_3 normalized;
+    "stride16": [B, S/16, S/16, 1024], fc7}. Sizes round up.
+
+    Reference: Liu et al., "SSD: Single shot multibox detector", ECCV 2016, sec. 3 and 3.1.
+    """
+    network = _vgg16("ssd", image_size, width, last_pool=(3, 1))
+    x = network.output
+    for name, size, dilation in (("fc6", 3, 6), ("fc7", 1, 1)):
+        x = keras.layers.Conv2D(
+            scaled_channels(1024, width),
+            size,
+            padding="same",
+            dilation_rate=dilation,
+            activation="relu",
+            kernel_initializer="he_normal",
+            name=name,
+        )(x)  # [B, S/16, S/16, 1024]
+    normalized = L2Normalization(name="block4_norm")(network.get_layer("block4_conv3").output)
+    outputs = {"stride8": normalized, "stride16": x}
+    return keras.Model(network.inputs[0], outputs, name="vgg16_ssd")
+
+
+def scaled_channels(channels, width):
+    """Channels of a layer in a network of this width, at least 1."""
+    return max(1, round(channels * width))
 
 
 def resnet50(output_stride=32, momentum=0.99, epsilon=1.001e-5):
@@ -197,7 +241,7 @@ def tap_layers(model):
         ValueError: the model is not built on one of this module's backbones.
     """
     names = [layer.name for layer in model.layers]
-    for taps in (VGG16_TAPS, RESNET50_TAPS):
+    for taps in (VGG16_SSD_TAPS, VGG16_TAPS, RESNET50_TAPS):
         if set(taps.values()) <= set(names):
             return dict(taps)
     taps = {}
@@ -216,8 +260,35 @@ def densenet_name(blocks):
     return names.get(tuple(blocks), "densenet")
 
 
-def _preprocessed_images(mode):
-    images = keras.Input((None, None, 3), dtype="uint8", name="images")
+def _vgg16(mode, image_size=None, width=1.0, last_pool=(2, 2)):
+    """VGG-16's convolutions and poolings, as a model from uint8 images to block5_pool.
+
+    `last_pool`: size and stride of block5_pool.
+    """
+    images, x = _preprocessed_images(mode, image_size)
+    # He initialization for an input of this deviation instead of 1.
+    initializer = keras.initializers.VarianceScaling(2 / PIXEL_DEVIATION**2)
+    for block, (channels, count) in enumerate(VGG16_BLOCKS, start=1):
+        for index in range(1, count + 1):
+            x = keras.layers.Conv2D(
+                scaled_channels(channels, width),
+                3,
+                padding="same",
+                activation="relu",
+                kernel_initializer=initializer,
+                name=f"block{block}_conv{index}",
+            )(x)
+            initializer = "he_normal"
+        size, stride = last_pool if block == len(VGG16_BLOCKS) else (2, 2)
+        # "same": like Caffe's, a pooling keeps the last row and column of an odd-sized map.
+        x = keras.layers.MaxPooling2D(
+            size, strides=stride, padding="same", name=f"block{block}_pool"
+        )(x)
+    return keras.Model(images, x, name="vgg16")
+
+
+def _preprocessed_images(mode, image_size=None):
+    images = keras.Input((image_size, image_size, 3), dtype="uint8", name="images")
     return images, ImageNetPreprocessing(mode, name="preprocess")(images)  # [B, H, W, 3]
 
 
@@ -230,7 +301,7 @@ def _dilations(output_stride):
     return {32: {}, 16: {"conv5": 2}, 8: {"conv4": 2, "conv5": 4}}[output_stride]
 
 
-def _clone(network, changes, momentum=None, epsilon=None):
+def _clone(network, changes, momentum, epsilon):
     """The network rebuilt with changed layer configurations: {layer name: {argument: value}}."""
 
     def clone(layer):
@@ -291,8 +362,9 @@ def load_weights(model, architecture, weights):
             into Keras' cache), or the path of a file: a legacy keras.applications `.h5`, which
             may hold some layers only, a whole `.keras` model, or a `.weights.h5`.
 
-    Only the backbone is loaded, also from a file of a whole segmentation model. For "vgg16" the
-    classifier's fc1 and fc2 become the convolutions fc6 and fc7.
+    Only the backbone is loaded, also from a file of a whole model. For "vgg16" the classifier's
+    fc1 and fc2 become the convolutions fc6 and fc7, sub-sampled for an SSD; from a file of an SSD,
+    an SSD also takes the scale of conv4_3 and the extra levels, so all but the predictions.
 
     Returns a `WeightsReport`.
 
@@ -309,15 +381,20 @@ def load_weights(model, architecture, weights):
         )
     if weights is None:
         return WeightsReport()
-    targets = [
-        layer
-        for layer in _layers(model)
-        if layer.weights and re.fullmatch(BACKBONE_LAYERS[family], layer.name)
-    ]
     if weights == "imagenet":
         arrays = _arrays_of_model(_imagenet_network(architecture))
     else:
         arrays = _arrays_of_file(Path(weights))
+    layers = [layer for layer in _layers(model) if layer.weights]
+    names = {layer.name for layer in layers}
+    targets = [
+        layer
+        for layer in layers
+        if re.fullmatch(BACKBONE_LAYERS[family], layer.name)
+        or (re.fullmatch(SSD_LAYERS, layer.name) and layer.name in arrays)
+    ]
+    if VGG16_SSD_TAPS["stride8"] in names:
+        _subsample_classifier(arrays)
 
     loaded, reasons = [], {}
     for layer in targets:
@@ -344,6 +421,17 @@ def load_weights(model, architecture, weights):
         )
     print(report, flush=True)
     return report
+
+
+def _subsample_classifier(arrays):
+    """Puts SSD's fc6 and fc7 in the place of those of a VGG-16 classifier, or an FCN's."""
+    for layer, classifier_layer in CLASSIFIER_NAMES.items():
+        source = arrays.get(layer) or arrays.get(classifier_layer, [])
+        shape, steps = CLASSIFIER_KERNELS[layer], SSD_STEPS[layer]
+        if [value.size for value in source] == [math.prod(shape), shape[-1]]:
+            kernel, bias = source
+            kernel = kernel.reshape(shape)[tuple(slice(None, None, step) for step in steps)]
+            arrays[layer] = [kernel, bias[:: steps[-1]]]
 
 
 def _layers(model):

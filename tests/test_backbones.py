@@ -9,7 +9,7 @@ import pytest
 from conftest import REAL_DATA, needs_real_data
 
 from kerasdense import backbones
-from kerasdense.models import fcn_vgg16, ladder_densenet
+from kerasdense.models import fcn_vgg16, ladder_densenet, ssd300
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (1, 97, 131, 3), "uint8")
 STRIDES = ["stride4", "stride8", "stride16", "stride32"]
@@ -111,9 +111,57 @@ def test_taps_by_stride(strided_resnet50):
         assert shapes == [(*size, count) for size, count in zip(sizes, channels)]
 
 
+def test_vgg16_is_the_one_of_keras_applications():
+    reference = randomize(keras.applications.VGG16(include_top=False, weights=None))
+    ours = backbones.vgg16()
+    names = [layer.name for layer in ours.layers if layer.weights]
+    assert names == [layer.name for layer in reference.layers if layer.weights]
+    ours.set_weights(reference.get_weights())
+    images = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), "uint8")  # even at stride 16
+    expected = reference(keras.applications.vgg16.preprocess_input(images.astype("float32")))
+    assert_equal(outputs_of(ours, images)["stride32"], np.asarray(expected))
+
+
 def test_vgg16_keeps_the_last_row_and_column():
     # 97 -> 49 -> 25 -> 13 -> 7 -> 4, 131 -> 66 -> 33 -> 17 -> 9 -> 5
     assert outputs_of(backbones.vgg16())["stride32"].shape == (1, 4, 5, 512)
+
+
+@pytest.mark.parametrize("image_size, sides", [(300, (38, 19)), (512, (64, 32))])
+def test_vgg16_of_ssd(image_size, sides):
+    # 300 -> 150 -> 75 -> 38 -> 19; the last pooling keeps the size
+    model = backbones.vgg16_ssd(image_size, width=1 / 32)
+    images = np.random.default_rng(0).integers(0, 256, (2, image_size, image_size, 3), "uint8")
+    outputs = outputs_of(model, images)
+    assert {stride: x.shape for stride, x in outputs.items()} == {
+        "stride8": (2, sides[0], sides[0], 512 // 32),
+        "stride16": (2, sides[1], sides[1], 1024 // 32),
+    }
+    lengths = np.linalg.norm(outputs["stride8"], axis=-1)
+    np.testing.assert_allclose(lengths, 20, rtol=1e-3)  # no position is all zeros
+    fc6, pool5 = model.get_layer("fc6"), model.get_layer("block5_pool")
+    assert (fc6.kernel_size, fc6.dilation_rate) == ((3, 3), (6, 6))
+    assert (pool5.pool_size, pool5.strides, pool5.padding) == ((3, 3), (1, 1), "same")
+
+
+def test_random_vgg16_keeps_the_size_of_activations():
+    """He initialization keeps the mean square, here from the input's 70^2 to 1."""
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (1, 20, 20, 3)).repeat(15, axis=1).repeat(15, axis=2)
+    for model in (backbones.vgg16(), backbones.vgg16_ssd(300)):
+        taps = {name: model.get_layer(name).output for name in ("block1_conv2", "block5_conv3")}
+        for features in keras.Model(model.input, taps)(coarse.astype("uint8")).values():
+            assert 0.3 < np.sqrt(np.mean(np.square(features))) < 3
+
+
+def test_taps_of_finished_models():
+    ssd = ssd300(1, weights=None, width=1 / 64)
+    assert backbones.tap_layers(ssd) == {"stride8": "block4_norm", "stride16": "fc7"}
+    fcn = fcn_vgg16(3, weights=None, fc_width=8)
+    assert list(backbones.tap_layers(fcn)) == STRIDES
+    with pytest.raises(ValueError, match='"other" has no VGG-16'):
+        backbones.tap_layers(keras.Sequential([keras.Input((3,))], name="other"))
 
 
 def test_densenet_is_the_one_of_keras_applications():
@@ -287,6 +335,83 @@ def test_vgg16_classifier_becomes_convolutions(tmp_path):
     features, fc6 = keras.Model(model.input, taps)(image)
     classifier = np.maximum(np.reshape(features, (1, -1)) @ kernel + bias, 0)
     np.testing.assert_allclose(fc6[:, 3, 3], classifier, rtol=1e-3, atol=1e-3)
+
+
+def test_ssd_sub_samples_a_classifier_of_the_published_size():
+    for layer, shape in {"fc6": (3, 3, 512, 1024), "fc7": (1, 1, 1024, 1024)}.items():
+        classifier = np.broadcast_to(np.float32(0), backbones.CLASSIFIER_KERNELS[layer])
+        steps = tuple(slice(None, None, step) for step in backbones.SSD_STEPS[layer])
+        assert classifier[steps].shape == shape
+    assert np.prod(backbones.CLASSIFIER_KERNELS["fc6"]) == 25088 * 4096
+
+
+def small_classifier(monkeypatch, path):
+    """A file of VGG-16 at 1/64 of its width, classifier included: fc1 of 64, fc2 of 64 units."""
+    monkeypatch.setattr(
+        backbones, "CLASSIFIER_KERNELS", {"fc6": (7, 7, 8, 64), "fc7": (1, 1, 64, 64)}
+    )
+    rng = np.random.default_rng(1)
+    shapes = {"fc1": (7 * 7 * 8, 64), "fc2": (64, 64)}
+    arrays = {
+        name: [rng.normal(0, 0.1, shape), rng.normal(0, 0.1, shape[1])]
+        for name, shape in shapes.items()
+    }
+    arrays["block5_conv1"] = [rng.normal(0, 0.1, (3, 3, 8, 8)), rng.normal(0, 0.1, 8)]
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = list(arrays)
+        for name, values in arrays.items():
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [f"{name}/kernel:0", f"{name}/bias:0"]
+            for weight, value in zip(group.attrs["weight_names"], values):
+                group[weight] = value.astype("float32")
+    return {name: [value.astype("float32") for value in arrays[name]] for name in arrays}
+
+
+def test_ssd_takes_every_third_row_and_fourth_channel_of_the_classifier(monkeypatch, tmp_path):
+    arrays = small_classifier(monkeypatch, tmp_path / "vgg16.h5")
+    model = ssd300(2, weights=None, width=1 / 64)
+    report = backbones.load_weights(model, "vgg16", tmp_path / "vgg16.h5")
+    # block5_conv1, fc6 and fc7, of 13 convolutions and two
+    assert len(report.loaded) == 6 and len(report.skipped) == 2 * 12
+    fc6, fc7 = model.get_layer("fc6"), model.get_layer("fc7")
+    (fc1_kernel, fc1_bias), (fc2_kernel, fc2_bias) = arrays["fc1"], arrays["fc2"]
+    kernel = np.asarray(fc6.kernel)
+    for row, column, channel, unit in [(0, 0, 0, 0), (1, 2, 3, 5), (2, 1, 7, 15)]:
+        # The classifier's rows are a flattened 7 x 7 x 8 map.
+        flat = ((3 * row) * 7 + 3 * column) * 8 + channel
+        assert kernel[row, column, channel, unit] == fc1_kernel[flat, 4 * unit]
+    np.testing.assert_array_equal(fc6.bias, fc1_bias[[0, 4, 8, 12, *range(16, 64, 4)]])
+    np.testing.assert_array_equal(fc7.kernel[0, 0, 3, 5], fc2_kernel[12, 20])
+    np.testing.assert_array_equal(fc7.bias[15], fc2_bias[60])
+
+
+def test_fcn_does_not_sub_sample(monkeypatch, tmp_path):
+    """An FCN whose fc7 happens to have SSD's width keeps its random weights, and says so."""
+    small_classifier(monkeypatch, tmp_path / "vgg16.h5")
+    with pytest.raises(ValueError, match="all 30 tensors would be skipped"):
+        fcn_vgg16(2, weights=tmp_path / "vgg16.h5", fc_width=16)
+
+
+@pytest.mark.parametrize("name", ["ssd.keras", "ssd.weights.h5"])
+def test_an_ssd_takes_all_but_the_predictions_from_an_ssd(tmp_path, capsys, name):
+    source = ssd300(3, weights=None, width=1 / 64, name="source")
+    for variable in source.trainable_variables:
+        variable.assign_add(keras.random.normal(variable.shape, seed=3))
+    save(source, tmp_path / name)
+    model = ssd300(5, weights=tmp_path / name, width=1 / 64)
+    for layer in model.layers:
+        if layer.weights and not layer.name.startswith("head"):
+            for ours, theirs in zip(layer.weights, source.get_layer(layer.name).weights):
+                np.testing.assert_array_equal(ours, theirs)
+    # 13 convolutions, fc6, fc7, 8 of the extra levels, and the scale of conv4_3
+    expected = f"backbone weights: {2 * (13 + 2 + 8) + 1} tensors loaded from {tmp_path / name}\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_ssd_of_another_width_refuses_weights(tmp_path):
+    save(ssd300(1, weights=None, width=1 / 32), tmp_path / "wide.weights.h5")
+    with pytest.raises(ValueError, match=r"no weight of .* fits a vgg16 backbone: all 47 tensors"):
+        ssd300(1, weights=tmp_path / "wide.weights.h5", width=1 / 64)
 
 
 WEIGHTS = REAL_DATA.parent / "weights" / "resnet50_conv1-conv4_notop.h5"

@@ -21,7 +21,9 @@ sys.meta_path.insert(0, NoTensorFlow())
 import keras
 import numpy as np
 
-from kerasdense.models import fcn_resnet50, fcn_vgg16, ladder_densenet
+from kerasdense.anchors import anchors_of
+from kerasdense.losses import MultiboxLoss, confidence_loss, localization_loss, positives
+from kerasdense.models import fcn_resnet50, fcn_vgg16, ladder_densenet, ssd300
 
 assert keras.backend.backend() == "jax"
 models = [
@@ -42,6 +44,29 @@ for model in models:
     loss = model.train_on_batch(images, rng.integers(0, 3, (2, 64, 64), "uint8"))
     assert np.isfinite(loss)
     assert np.any(keras.ops.convert_to_numpy(model.get_layer("score").kernel) != before)
+
+model = ssd300(3, weights=None, width=1 / 64)
+images = rng.integers(0, 256, (2, 300, 300, 3), "uint8")
+raw = model.predict_on_batch(images)
+assert raw.shape == (2, 8732, 8) and raw.dtype == "float32"
+assert anchors_of(model).shape == (8732, 4)
+model.compile(
+    keras.optimizers.SGD(1e-3),
+    MultiboxLoss(),
+    metrics=[confidence_loss, localization_loss, positives],
+)
+targets = np.zeros((2, 8732, 5), "float32")  # the second image holds no object
+targets[0, 100:120, 0], targets[0, 100:120, 1:] = 2, 0.5
+before = keras.ops.convert_to_numpy(model.get_layer("head1_classes").kernel)
+logs = model.train_on_batch(images, targets, return_dict=True)
+assert np.isfinite(logs["loss"]) and logs["positives"] == 10
+# Mined as by sorting: the loss of the first prediction, from its definition.
+logits = raw[..., :-4] - np.log(np.exp(raw[..., :-4]).sum(-1, keepdims=True))
+hardest = np.sort(-np.delete(logits[0, :, 0], range(100, 120)))[-60:]
+expected = (hardest.sum() - logits[0, 100:120, 2].sum()) / 20
+np.testing.assert_allclose(logs["confidence_loss"], expected, rtol=1e-3)
+assert np.any(keras.ops.convert_to_numpy(model.get_layer("head1_classes").kernel) != before)
+
 assert not any(name.split(".")[0] == "tensorflow" for name in sys.modules)
 print("all models trained")
 """
@@ -57,6 +82,8 @@ import numpy as np
 from kerasdense import training
 from kerasdense.backbones import WeightsReport
 from kerasdense.layers import ImageNetPreprocessing, ResizeLike
+
+CLASS_NAMES, PALETTE = ["dark", "bright"], [[0, 0, 0], [9, 9, 9]]
 
 class Batches(keras.utils.PyDataset):
     def __len__(self):
@@ -81,6 +108,7 @@ def model():
 
 def fit(epochs):
     return training.fit(
+        training.segmentation_task(CLASS_NAMES, PALETTE, Batches()),
         lambda: (model(), WeightsReport()),
         lambda is_pretrained: keras.optimizers.Adam(1e-3),
         endless,
@@ -89,7 +117,7 @@ def fit(epochs):
         run={
             "model": {"name": "tiny"},
             "arguments": {},
-            "dataset": {"class_names": ["dark", "bright"], "palette": [[0, 0, 0], [9, 9, 9]]},
+            "dataset": {"class_names": CLASS_NAMES, "palette": PALETTE},
         },
         epochs=epochs,
         steps_per_epoch=2,

@@ -1,4 +1,4 @@
-"""Segmentation models: functions from `keras.Input` to `keras.Model`."""
+"""Segmentation models and detectors: functions from `keras.Input` to `keras.Model`."""
 
 from kerasdense.models.fcn import atrous_fcn_resnet50, fcn_resnet50, fcn_vgg16
 from kerasdense.models.ladder_densenet import (
@@ -7,6 +7,7 @@ from kerasdense.models.ladder_densenet import (
     ladder_densenet169,
     ladder_densenet201,
 )
+from kerasdense.models.ssd import ssd300, ssd512
 
 __all__ = [
     "atrous_fcn_resnet50",
@@ -16,4 +17,6 @@ __all__ = [
     "ladder_densenet121",
     "ladder_densenet169",
     "ladder_densenet201",
+    "ssd300",
+    "ssd512",
 ]
