@@ -411,8 +411,8 @@ def test_voc_aug_with_and_without_list(voc_tree, tmp_path):
     find = voc_segmentation.VocSegmentation.find
     splits = find(voc_tree, "aug").splits  # masks a-e without val = b, c
     assert [pair.name for pair in splits["train"]] == ["a", "d", "e"]
-    assert {pair.mask.parent.name for pair in splits["train"]} == {"SegmentationClassAug"}
-    assert {pair.mask.parent.name for pair in splits["val"]} == {"SegmentationClass"}
+    assert {pair.truth.parent.name for pair in splits["train"]} == {"SegmentationClassAug"}
+    assert {pair.truth.parent.name for pair in splits["val"]} == {"SegmentationClass"}
     path = voc_tree / "ImageSets/Segmentation/trainaug.txt"
     write_lines(path, "/JPEGImages/e.jpg /SegmentationClassAug/e.png", "d")
     assert [pair.name for pair in find(voc_tree, "aug").splits["train"]] == ["e", "d"]
@@ -599,6 +599,7 @@ def test_toy_streets_prepared(tmp_path, monkeypatch):
     monkeypatch.setattr(toy_streets, "SPLIT_SIZES", {"train": 3, "val": 2})
     builder = datasets.load("toy_streets", prepared_dir=tmp_path / "prepared")
     assert builder.info.metadata["box_class_names"] == ["car", "pedestrian"]
+    assert builder.info.metadata["box_palette"] == [[30, 80, 200], [220, 30, 60]]
     found = examples(builder, "val")
     assert sorted(found) == ["val_000", "val_001"]
     for index, example in enumerate(found[name] for name in sorted(found)):
@@ -607,6 +608,7 @@ def test_toy_streets_prepared(tmp_path, monkeypatch):
         np.testing.assert_array_equal(example["mask"][..., 0], mask)
         np.testing.assert_array_equal(example["boxes"], boxes)
         np.testing.assert_array_equal(example["labels"], labels)
+        np.testing.assert_array_equal(example["difficult"], np.zeros(len(labels), bool))
 
 
 # --- real data ---------------------------------------------------------------------------------

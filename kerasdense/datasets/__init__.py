@@ -1,14 +1,20 @@
-"""Datasets on disk as prepared TFDS builders, all with the features image, mask, file_name.
+"""Datasets on disk as prepared TFDS builders.
 
-`image` uint8 [H, W, 3] RGB; `mask` uint8 [H, W, 1] class index, 255 = ignore; `file_name` text.
+All hold `image` uint8 [H, W, 3] RGB and `file_name` text. Segmentation: `mask` uint8 [H, W, 1]
+class index, 255 = ignore. Detection, N objects (may be 0): `boxes` float32 [N, 4] xyxy relative to
+the image (0..1, continuous), `labels` int64 [N], `difficult` bool [N].
 `builder.info.metadata` holds `class_names` (list of str) and `palette` (list of [r, g, b]).
+toy_streets has both kinds; its `box_class_names` and `box_palette` are for boxes.
 """
 
 from kerasdense.datasets import preparation
 from kerasdense.datasets.camvid import Camvid
 from kerasdense.datasets.cityscapes import Cityscapes
 from kerasdense.datasets.folder import Folder
+from kerasdense.datasets.folder_detection import FolderDetection
+from kerasdense.datasets.mot15 import Mot15
 from kerasdense.datasets.toy_streets import ToyStreets
+from kerasdense.datasets.voc_detection import VocDetection
 from kerasdense.datasets.voc_segmentation import VocSegmentation
 
 DATASETS = {
@@ -17,6 +23,9 @@ DATASETS = {
     "voc_segmentation": VocSegmentation,
     "folder": Folder,
     "toy_streets": ToyStreets,
+    "voc_detection": VocDetection,
+    "mot15": Mot15,
+    "folder_detection": FolderDetection,
 }
 
 
@@ -25,7 +34,8 @@ def load(name, source=None, prepared_dir=None):
 
     The prepared form lies in prepared_dir/DATASET/CONFIG-FINGERPRINT/VERSION, the fingerprint
     being made of the source's path and its files' names, sizes and times: a source that was edited
-    is prepared anew. One line says where it lies. Nothing in the source is written.
+    is prepared anew. One line says where it lies, another what was odd about the boxes when they
+    were prepared. Nothing in the source is written.
 
     Args:
         name: "camvid", or with a configuration "cityscapes/ladder"; the first is the default.
@@ -56,3 +66,14 @@ def load(name, source=None, prepared_dir=None):
     found = builder_class.find(source, config)
     key = preparation.fingerprint(found)
     return preparation.prepare(builder_class, config, found, key, prepared_dir)
+
+
+def classes(builder, task):
+    """Class names and palette of a prepared dataset for "segmentation" or "detection".
+
+    Returns (list of str, list of [r, g, b]); they differ where a dataset has masks and boxes.
+    """
+    metadata = builder.info.metadata
+    kind = "box_" if task == "detection" and "box_class_names" in metadata else ""
+    palette = [list(color) for color in metadata[f"{kind}palette"]]
+    return list(metadata[f"{kind}class_names"]), palette

@@ -61,7 +61,7 @@ class Camvid(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return preparation.Source(root, splits, tuple(lists))
 
     def _info(self):
-        return preparation.dataset_info(self, CLASSES, CLASSES.values())
+        return preparation.dataset_info(self, CLASSES, CLASSES.values(), preparation.mask_feature())
 
     def _split_generators(self, dl_manager):
         del dl_manager

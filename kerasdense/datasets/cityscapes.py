@@ -94,7 +94,7 @@ class Cityscapes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _info(self):
         _, names, palette = zip(*CLASSES)
-        return preparation.dataset_info(self, names, palette)
+        return preparation.dataset_info(self, names, palette, preparation.mask_feature())
 
     def _split_generators(self, dl_manager):
         del dl_manager
@@ -156,10 +156,10 @@ def _encode_full(pair):
 
 def _encode_ladder(pair):
     _, image = preparation.read_image(pair.image)
-    label_ids = preparation.read_mask(pair.mask)  # [H, W]
+    label_ids = preparation.read_mask(pair.truth)  # [H, W]
     preparation.check_same_size(pair, image, label_ids)
     image, label_ids = ladder_frame(preparation.to_rgb(image, pair.image), label_ids)
-    classes = preparation.to_classes(label_ids, train_ids(), pair.mask, "Cityscapes", CURE)
+    classes = preparation.to_classes(label_ids, train_ids(), pair.truth, "Cityscapes", CURE)
     return {
         "image": preparation.png_bytes(image),
         "mask": preparation.png_bytes(Image.fromarray(classes)),

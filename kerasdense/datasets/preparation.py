@@ -2,13 +2,14 @@
 
 A builder lists the pairs of a source folder (`Source`), `prepare` turns them into TFDS' prepared
 form in a directory whose name carries a fingerprint of the source files, and `encode_example`
-checks each pair on the way.
+checks each pair of image and label map on the way. Pairs of image and boxes: `box_preparation`.
 """
 
 import contextlib
 import dataclasses
 import hashlib
 import io
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -23,24 +24,33 @@ from kerasdense.labels import IGNORE
 INVALID = -1  # entry of a label table: this value must not occur
 EXIF_ORIENTATION = 0x0112
 SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # of own data
+VAL_SHARE = 0.2  # of the images of own data that come without split lists
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """One image and its label map; `name` (unique in its split) is stored as `file_name`."""
+    """One image and the file of its ground truth: a label map, or one that holds its boxes.
+
+    `name` (unique in its split) is stored as `file_name`.
+    """
 
     name: str
     image: Path
-    mask: Path
+    truth: Path
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What a builder reads: the folder, the pairs of each split, and the lists that name them."""
+    """What a builder reads: the folder, the pairs of each split, and the lists that name them.
+
+    `class_names` where they are the source's own.
+    """
 
     root: Path
     splits: dict[str, list[Pair]]
     lists: tuple[Path, ...] = ()
+    class_names: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(eq=False)
@@ -49,6 +59,7 @@ class SourceConfig(tfds.core.BuilderConfig):
 
     kind: str = ""  # the name without the fingerprint, such as "ladder"
     source: Source | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)  # of a builder at work, to print
 
 
 # --- finding the files -------------------------------------------------------------------------
@@ -86,12 +97,135 @@ def read_list(path):
     return lines
 
 
-def check_pairs(pairs, split, origin):
+def read_classes(path):
+    """Returns the class names of a list file, one a line.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no names, or one that stands twice.
+    """
+    names = read_list(path)
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise ValueError(f"'{path}' names the class '{doubled[0]}' twice.")
+    return names
+
+
+def find_images(folder):
+    """Returns {stem: path} of the images below a folder; a stem is the path without suffix.
+
+    Raises:
+        ValueError: two images of one stem, such as a.jpg and a.png.
+    """
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            stem = path.relative_to(folder).with_suffix("").as_posix()
+            if stem in found:
+                raise ValueError(
+                    f"'{folder}' holds '{stem}' twice: {found[stem].name} and {path.name}. Which "
+                    "of them the ground truth belongs to is unknown: take one away."
+                )
+            found[stem] = path
+    return found
+
+
+def listed_splits(folder, names, pairs, images):
+    """Returns {split: (its pairs, its list file)} by the lists `folder`/SPLIT.txt of pairs' names.
+
+    Args:
+        folder: where the lists lie.
+        names: of the splits; the list of the first must be there, the others may be absent.
+        pairs: all pairs.
+        images: the folder of the images, for the message.
+
+    Raises:
+        FileNotFoundError: no list of the first split, or a list names what is not there.
+        ValueError: an empty list, or splits that share images.
+    """
+    by_name = {pair.name: pair for pair in pairs}
+    splits = {}
+    for split in names:
+        path = folder / f"{split}.txt"
+        if not path.exists():
+            if split != names[0]:
+                continue
+            there = ", ".join(sorted(other.name for other in folder.glob("*.txt"))) or "no list"
+            raise FileNotFoundError(
+                f"List '{path}' does not exist. Expected {', '.join(names)} (.txt), of which "
+                f"{split} must be there; found {there}."
+            )
+        stems = read_list(path)
+        for stem in stems:
+            if stem not in by_name:
+                raise FileNotFoundError(
+                    f"List '{path}' names '{stem}', but there is no image '{stem}.*' in "
+                    f"'{images}'. Entries are paths below {images.name}/ without suffix."
+                )
+        splits[split] = ([by_name[stem] for stem in stems], path)
+    check_disjoint({split: chosen for split, (chosen, _) in splits.items()}, folder)
+    return splits
+
+
+def hashed_splits(pairs, dataset, root, lists):
+    """Returns {split: (its pairs, root)}: one image in five is val.
+
+    Those are val whose names hash lowest, so the same on every machine.
+
+    Args:
+        pairs: all pairs.
+        dataset: its name, and
+        root: its folder, for the message.
+        lists: the folder of lists that is not there, for the message.
+
+    Raises:
+        ValueError: fewer than two pairs.
+    """
+    if len(pairs) < 2:
+        raise ValueError(
+            f"{dataset}: found {len(pairs)} images in '{root}', which is too few to split into "
+            "train and val (at least 2)."
+        )
+    ordered = sorted(pairs, key=lambda pair: hashlib.sha256(pair.name.encode()).digest())
+    count = max(1, round(VAL_SHARE * len(ordered)))
+    print(
+        f"{dataset}: '{root}' has no {lists}/: by a hash of their names {len(ordered) - count} "
+        f"images are train and {count} are val"
+    )
+    by_split = {"train": ordered[count:], "val": ordered[:count]}
+    return {
+        split: (sorted(chosen, key=lambda pair: pair.name), root)
+        for split, chosen in by_split.items()
+    }
+
+
+def check_disjoint(splits, origin):
+    """Raises ValueError if two splits {split: pairs} share a name; trainval is train and val."""
+    names = {split: {pair.name for pair in pairs} for split, pairs in splits.items()}
+    for one, other in itertools.combinations(names, 2):
+        if "trainval" in (one, other) and "test" not in (one, other):
+            continue
+        both = sorted(names[one] & names[other])
+        if both:
+            raise ValueError(
+                f"'{both[0]}' is in both {one} and {other} of '{origin}': evaluation would count "
+                "training images."
+            )
+
+
+def check_pairs(pairs, split, origin, truth="Mask", cure="Restore the file or take the entry out."):
     """Returns `pairs` if there are any, each name stands once, and all their files exist.
+
+    Args:
+        pairs: of one split.
+        split: its name.
+        origin: the list or folder that asks for them, for the message.
+        truth: what the ground truth is called, and
+        cure: what to do where a file is missing, for the message.
 
     Raises:
         ValueError: an empty split, or a name that stands twice.
-        FileNotFoundError: an image or mask is missing; `origin` (list or folder) is named.
+        FileNotFoundError: an image or its ground truth is missing.
     """
     if not pairs:
         raise ValueError(f"Split '{split}' is empty: found no images through '{origin}'.")
@@ -100,11 +234,11 @@ def check_pairs(pairs, split, origin):
         if pair.name in seen:
             raise ValueError(f"'{origin}' names '{pair.name}' twice in split '{split}'.")
         seen.add(pair.name)
-        for role, path in (("Image", pair.image), ("Mask", pair.mask)):
+        for role, path in (("Image", pair.image), (truth, pair.truth)):
             if not path.is_file():
                 raise FileNotFoundError(
                     f"{role} '{path}' does not exist, but '{origin}' asks for it in split "
-                    f"'{split}'. Restore the file or take the entry out."
+                    f"'{split}'. {cure}"
                 )
     return pairs
 
@@ -181,8 +315,8 @@ def png_bit_depth(data):
 def read_image(path):
     """Reads a photograph; 8-bit RGB JPEG and PNG files keep their bytes, the rest becomes PNG.
 
-    EXIF orientation is not applied: masks belong to the pixels as they are stored, and TensorFlow
-    decodes these.
+    EXIF orientation is not applied: masks and boxes belong to the pixels as they are stored, and
+    TensorFlow decodes these.
 
     Returns:
         (encoded bytes, PIL image RGB or of the file's mode).
@@ -260,21 +394,21 @@ def check_same_size(pair, image, mask):
                 "save it upright if the mask was drawn on the rotated view."
             )
         raise ValueError(
-            f"Mask '{pair.mask}' is {width}x{height} but its image '{pair.image}' is "
+            f"Mask '{pair.truth}' is {width}x{height} but its image '{pair.image}' is "
             f"{image.width}x{image.height}: both must have one size (width x height).{note}"
         )
 
 
 def encode_example(pair, table, dataset, cure):
-    """Reads, checks and encodes one pair for the features of `dataset_info`.
+    """Reads, checks and encodes one pair of image and mask for `dataset_info`, `mask_feature`.
 
     Raises:
         ValueError: naming the file that is at fault.
     """
     encoded, image = read_image(pair.image)
-    values = read_mask(pair.mask)  # [H, W]
+    values = read_mask(pair.truth)  # [H, W]
     check_same_size(pair, image, values)
-    classes = to_classes(values, table, pair.mask, dataset, cure)
+    classes = to_classes(values, table, pair.truth, dataset, cure)
     return {
         "image": encoded,
         "mask": png_bytes(Image.fromarray(classes)),
@@ -301,14 +435,18 @@ def default_palette(num_classes):
     return palette
 
 
-def dataset_info(builder, class_names, palette, **more_features):
-    """Returns the DatasetInfo every builder shares; metadata: `class_names`, `palette`."""
+def mask_feature():
+    """Returns the feature of segmentation, besides those that every dataset has."""
+    return {"mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png")}
+
+
+def dataset_info(builder, class_names, palette, features):
+    """Returns the DatasetInfo: image, file_name and `features`; metadata class_names, palette."""
     features = tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=(None, None, 3)),
-            "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
             "file_name": tfds.features.Text(),
-            **more_features,
+            **features,
         }
     )
     metadata = tfds.core.MetadataDict(
@@ -329,7 +467,7 @@ def fingerprint(source):
     """
     files = {*source.lists}
     for pairs in source.splits.values():
-        files.update(path for pair in pairs for path in (pair.image, pair.mask))
+        files.update(path for pair in pairs for path in (pair.image, pair.truth))
     digest = hashlib.sha256()
     for path in sorted(files):
         status = path.stat()
@@ -375,6 +513,8 @@ def prepare(builder_class, kind, source, key, prepared_dir=None):
     finally:
         with contextlib.suppress(OSError):  # goes only if empty: nothing of a failure stays behind
             directory.rmdir()
+    if config.notes:
+        print(f"{label}: {'; '.join(config.notes)}", flush=True)
     return builder
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, ImageDraw, ImageFilter
 
-from kerasdense.datasets import preparation
+from kerasdense.datasets import box_preparation, preparation
 
 CLASSES = {
     "sky": (135, 190, 235),
@@ -44,9 +44,10 @@ FOG_DISTANCE = 120.0  # m at which 63 % of a color is haze
 class ToyStreets(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """400 drawn street scenes, 192x256, 8 classes, and boxes of cars and pedestrians.
 
-    Besides the common features: `boxes` float32 [N, 4] relative xyxy and `labels` int64 [N]
-    (index into the metadata's `box_class_names`). A box is the extent of the object's visible
-    pixels, its right and lower edges after the last pixel; objects that show fewer than
+    The features of segmentation and of detection: besides image, mask and file_name, `boxes`
+    float32 [N, 4] relative xyxy, `labels` int64 [N] (index into the metadata's `box_class_names`,
+    with `box_palette`) and `difficult` bool [N], all False. A box is the extent of the object's
+    visible pixels, its right and lower edges after the last pixel; objects that show fewer than
     MIN_VISIBLE_PIXELS have none, and N may be 0.
     """
 
@@ -66,10 +67,10 @@ class ToyStreets(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             self,
             CLASSES,
             CLASSES.values(),
-            boxes=tfds.features.Tensor(shape=(None, 4), dtype=np.float32),
-            labels=tfds.features.Tensor(shape=(None,), dtype=np.int64),
+            preparation.mask_feature() | box_preparation.box_features(),
         )
         info.metadata["box_class_names"] = list(BOX_CLASSES)
+        info.metadata["box_palette"] = [list(CLASSES[name]) for name in BOX_CLASSES]
         return info
 
     def _split_generators(self, dl_manager):
@@ -88,6 +89,7 @@ class ToyStreets(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     "file_name": name,
                     "boxes": boxes,
                     "labels": labels,
+                    "difficult": np.zeros(len(labels), bool),
                 },
             )
 

@@ -72,7 +72,7 @@ class VocSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _info(self):
         palette = preparation.default_palette(len(CLASS_NAMES))
-        return preparation.dataset_info(self, CLASS_NAMES, palette)
+        return preparation.dataset_info(self, CLASS_NAMES, palette, preparation.mask_feature())
 
     def _split_generators(self, dl_manager):
         del dl_manager
