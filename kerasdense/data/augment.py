@@ -1,19 +1,38 @@
 """Augmentation: factories of functions `op(sample, seed) -> sample` on a sample dict.
 
-A sample holds `image` uint8 `[H, W, 3]` (RGB) and `mask` uint8 `[H, W, 1]` (class index, 255 =
-ignore). An op draws its geometry once and applies it by type: the image bilinearly, the mask by
-nearest neighbour, so that no class index is ever invented; what lies outside the image becomes
-mean grey and *ignore*. `seed` is an int `[2]` tensor as in `tf.image.stateless_*`: the same seed
-gives the same sample, eagerly and in tf.data, whatever the number of threads.
+A sample holds `image` uint8 `[H, W, 3]` (RGB) and, by task, `mask` uint8 `[H, W, 1]` (class
+index, 255 = ignore) or `boxes` float32 `[N, 4]` (xyxy relative to the image) with `labels` int64
+`[N]` and `difficult` bool `[N]`. An op draws its geometry once and applies it by type: the image
+bilinearly, the mask by nearest neighbour, so that no class index is ever invented, the boxes by
+the same affine map; what lies outside the image becomes one color and *ignore*. `seed` is an int
+`[2]` tensor as in `tf.image.stateless_*`: the same seed gives the same sample, eagerly and in
+tf.data, whatever the number of threads.
+
+Two ops touch no pixel: `random_expand` and `random_iou_crop` only say, by the entry `window`
+float32 `[4]` (xyxy relative to the image, as a box), which part of the image is to be seen, and
+that may stick out of it. `warp` then shows the window. So only pixels that are seen are ever
+computed, where a canvas of four times the picture costs ten times its decoding.
 """
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
+from kerasdense import boxes
 from kerasdense.labels import IGNORE
 
 PADDING = 127  # grey level outside the image; those pixels are ignored by loss and metrics
+
+# Liu et al., SSD: Single Shot MultiBox Detector (2016), sec. 2.2 and 3.6, and the authors'
+# published training configuration.
+MEAN_COLOR = 123, 117, 104  # RGB, of ImageNet: the canvas of an expanded picture
+MINIMUM_IOUS = 0.1, 0.3, 0.5, 0.7, 0.9, 0.0  # a crop's options; the last is "any"
+CROP_SCALES = 0.3, 1.0  # side of the crop, relative to the picture's
+CROP_ASPECTS = 0.5, 2.0  # width / height of the crop, in pixels
+CROP_TRIALS = 50  # windows to choose from
+
+LUMA = 0.2989, 0.587, 0.114  # share of R, G, B in grey, as in tf.image
 
 
 def compose(*ops):
@@ -29,18 +48,42 @@ def compose(*ops):
     return apply
 
 
+def ssd_augmentation(size):
+    """The augmentation of SSD: colors, expansion, crop, warp to `size`, flip.
+
+    In the paper colors come first and the flip before the warp. Here they wait until the pixels
+    are few: colors are changed pixel by pixel and a mirrored picture is warped into a mirrored
+    one, so the order makes no difference but for rounding.
+
+    Args:
+        size: `(height, width)` of the model's input, in pixels.
+
+    Reference: Liu et al., SSD: Single Shot MultiBox Detector (2016), sec. 2.2 and 3.6.
+    """
+    return compose(
+        random_expand(),
+        random_iou_crop(),
+        warp(size, recolor=photometric_distortion()),
+        random_flip(),
+    )
+
+
 def random_flip():
-    """Mirrors image and mask left to right, with probability 1/2."""
+    """Mirrors image, mask, boxes and window left to right, with probability 1/2."""
 
     def apply(sample, seed):
         mirrored = tf.random.stateless_uniform([], seed) < 0.5
-        maps = {"image": sample["image"], "mask": sample["mask"]}
+        names = ("image", "mask", "boxes", "window")
+        kept = {name: sample[name] for name in names if name in sample}
 
         # tf.reverse under tf.cond: a slice [:, ::-1] costs more than decoding the picture.
         def mirror():
-            return {name: tf.reverse(values, [1]) for name, values in maps.items()}
+            return {
+                name: tf.reverse(value, [1]) if name in ("image", "mask") else _mirrored(value)
+                for name, value in kept.items()
+            }
 
-        return sample | tf.cond(mirrored, mirror, lambda: maps)
+        return sample | tf.cond(mirrored, mirror, lambda: kept)
 
     return apply
 
@@ -50,7 +93,8 @@ def random_scale_crop(size, scales=(0.5, 2.0)):
 
     Equal to scaling the whole picture and cropping then, but only the pixels of the window are
     ever computed: the window is cut out of the source first, at whole pixels. A side on which the
-    scaled picture is smaller than the window is padded, at a random place.
+    scaled picture is smaller than the window is padded, at a random place. Of the boxes, those
+    whose center is inside the window remain, clipped.
 
     Args:
         size: `(height, width)` of the result, in pixels.
@@ -67,6 +111,8 @@ def random_scale_crop(size, scales=(0.5, 2.0)):
         )
 
     def apply(sample, seed):
+        if "window" in sample:
+            raise ValueError("random_scale_crop found a window to be shown first: put warp before.")
         draw = tf.random.stateless_uniform([3], seed)
         scale = tf.exp(math.log(lowest) + draw[0] * (math.log(highest) - math.log(lowest)))
         extent = tf.shape(sample["image"])[:2]
@@ -78,13 +124,130 @@ def random_scale_crop(size, scales=(0.5, 2.0)):
         # A side has slack either in the source (cropped) or in the output (padded), never both.
         offset = _uniform_integer(draw[1:], extent - window)
         before = _uniform_integer(draw[1:], size - target)
-        return _window_to_canvas(sample, offset, window, target, before, size)
+        shown = _window_to_canvas(sample, offset, window, target, before, size, 3 * [PADDING])
+        return shown | _boxes_on_canvas(sample, offset, window, target, before, size)
+
+    return apply
+
+
+def random_expand(largest=4.0, probability=0.5):
+    """Lays the picture at a random place on a canvas whose sides are 1 to `largest` times its own.
+
+    Objects become smaller. `warp` shows the canvas, in MEAN_COLOR.
+
+    Args:
+        largest: largest ratio of the canvas' sides to the picture's, drawn uniformly from 1 on.
+        probability: how often this happens at all.
+
+    Raises:
+        ValueError: If `largest` is below 1 or `probability` is none.
+
+    Reference: Liu et al., SSD: Single Shot MultiBox Detector (2016), sec. 3.6.
+    """
+    if not largest >= 1:
+        raise ValueError(f"random_expand expects largest >= 1, received {largest}.")
+    _check_probability(probability)
+
+    def apply(sample, seed):
+        draw = tf.random.stateless_uniform([4], seed)
+        corner, extent = _corner_and_extent(sample)
+        ratio = tf.where(draw[0] < probability, 1.0 + draw[1] * (largest - 1.0), 1.0)
+        corner -= draw[2:] * (ratio - 1.0) * extent
+        return sample | {"window": tf.concat([corner, corner + ratio * extent], axis=0)}
+
+    return apply
+
+
+def random_iou_crop():
+    """Cuts a window out that shows enough of some object.
+
+    There are seven options: the whole, and windows with one of MINIMUM_IOUS. A window's sides are
+    0.3 to 1 of the whole's, its width is 1/2 to 2 of its height in pixels, and at least one object
+    has its center inside and that IoU with the window ("any": 0). 50 windows are drawn; an option
+    takes the first that satisfies it, and one of the options that found one is chosen, all alike.
+    The whole always is one of them: a picture without objects stays as it is. `warp` shows the
+    window, and leaves out the objects whose center is outside.
+
+    Reference: Liu et al., SSD: Single Shot MultiBox Detector (2016), sec. 2.2. The authors'
+    published sampler, too, tries every option (each with 50 windows of its own) and chooses among
+    those that succeeded; its IoU may be with an object whose center is outside, so that a window
+    may be left without objects.
+    """
+
+    def apply(sample, seed):
+        draw = tf.random.stateless_uniform([4 * CROP_TRIALS + len(MINIMUM_IOUS) + 1], seed)
+        preference = draw[4 * CROP_TRIALS :]  # for each option, the last being the whole
+        draw = tf.reshape(draw[: 4 * CROP_TRIALS], [2, CROP_TRIALS, 2])
+        corner, extent = _corner_and_extent(sample)
+        lowest, highest = CROP_SCALES
+        sides = (lowest + draw[0] * (highest - lowest)) * extent  # [trials, 2], x and y
+        corners = corner + draw[1] * (extent - sides)  # [trials, 2]
+        windows = tf.concat([corners, corners + sides], axis=1)  # [trials, 4]
+
+        pixels = sides * _width_and_height(sample["image"])
+        narrowest, widest = CROP_ASPECTS
+        regular = (pixels[:, 0] >= narrowest * pixels[:, 1]) & (
+            pixels[:, 0] <= widest * pixels[:, 1]
+        )
+        inside = _centers_inside(sample["boxes"], windows[:, None])  # [trials, N]
+        overlaps = tf.where(inside, boxes.iou(windows, sample["boxes"]), -1.0)
+        overlaps = tf.reduce_max(overlaps, axis=1)  # [trials]; -inf without objects
+        suits = regular & (overlaps >= np.float32(MINIMUM_IOUS)[:, None])  # [options, trials]
+
+        found = tf.concat([tf.reduce_any(suits, axis=1), [True]], axis=0)
+        option = tf.argmax(tf.where(found, preference, -1.0))
+        first = tf.argmax(tf.cast(suits, tf.int32), axis=1)  # [options]
+        whole = tf.concat([corner, corner + extent], axis=0)
+        choices = tf.concat([tf.gather(windows, first), whole[None]], axis=0)
+        return sample | {"window": choices[option]}
+
+    return apply
+
+
+def warp(size, recolor=None):
+    """Resizes the image, or its window, to `size`, whatever the aspect.
+
+    A window is widened to whole pixels. What lies outside the image becomes MEAN_COLOR and
+    *ignore*. Of the boxes, those whose center is inside the window remain, clipped; without a
+    window they stay as they are, being relative.
+
+    Args:
+        size: `(height, width)` of the result, in pixels.
+        recolor: an op such as `photometric_distortion()`, applied to the picture once it has its
+            new size, but not to the canvas around it.
+
+    Raises:
+        ValueError: If a size is not positive.
+    """
+    size = _checked_size(size)
+
+    def apply(sample, seed):
+        whole = tf.shape(sample["image"])[:2]
+        if "window" in sample:
+            corners = tf.reshape(sample["window"], [2, 2])[:, ::-1] * tf.cast(whole, tf.float32)
+            low, high = tf.floor(corners[0]), tf.math.ceil(corners[1])
+        else:
+            low, high = tf.zeros([2]), tf.cast(whole, tf.float32)
+        start = tf.clip_by_value(tf.cast(low, tf.int32), 0, whole - 1)
+        end = tf.clip_by_value(tf.cast(high, tf.int32), start + 1, whole)
+        # The picture fills whole pixels of the output; the boxes follow it exactly.
+        edges = (tf.cast([start, end], tf.float32) - low) * (size / (high - low))
+        before, after = tf.unstack(tf.cast(tf.round(edges), tf.int32))
+        before = tf.minimum(before, tf.constant(size) - 1)
+        target = tf.maximum(after - before, 1)
+        shown = _window_to_canvas(
+            sample, start, end - start, target, before, size, MEAN_COLOR, recolor, seed
+        )
+        if "window" in sample:
+            del shown["window"]
+            shown |= _boxes_on_canvas(sample, start, end - start, target, before, size)
+        return shown
 
     return apply
 
 
 def photometric_jitter(brightness=32.0, contrast=0.5, saturation=0.5, hue=18.0):
-    """Changes the colours: brightness, contrast, saturation and hue, each uniformly.
+    """Changes the colors: brightness, contrast, saturation and hue, each uniformly.
 
     Args:
         brightness: largest shift, in grey levels.
@@ -92,28 +255,103 @@ def photometric_jitter(brightness=32.0, contrast=0.5, saturation=0.5, hue=18.0):
         hue: largest shift, in degrees.
 
     Reference: Liu et al., SSD: Single Shot MultiBox Detector (2016), whose ranges are the
-    defaults; here every change is made on every picture.
+    defaults; here every change is made on every picture, and contrast is about its mean.
     """
 
     def apply(sample, seed):
         draw = tf.random.stateless_uniform([4], seed, -1.0, 1.0)
-        image = tf.cast(sample["image"], tf.float32) / 255.0
-        image += draw[0] * brightness / 255.0
+        image = tf.cast(sample["image"], tf.float32) + draw[0] * brightness
         image = tf.image.adjust_contrast(image, 1.0 + draw[1] * contrast)
-        # A blend with grey, not tf.image.adjust_saturation: that turns some pure reds grey.
-        grey = tf.image.rgb_to_grayscale(image)
-        image = grey + (image - grey) * (1.0 + draw[2] * saturation)
-        image = tf.image.adjust_hue(tf.clip_by_value(image, 0.0, 1.0), draw[3] * hue / 360.0)
-        return sample | {"image": tf.image.convert_image_dtype(image, tf.uint8, saturate=True)}
+        image = _grey_levels(_saturated(image, 1.0 + draw[2] * saturation))
+        image = _grey_levels(tf.image.adjust_hue(image, draw[3] * hue / 360.0))
+        return sample | {"image": _as_uint8(image)}
 
     return apply
+
+
+def photometric_distortion(
+    brightness=32.0, contrast=0.5, saturation=0.5, hue=18.0, probability=0.5
+):
+    """Changes the colors now and then: brightness, contrast, saturation, hue, by chance each.
+
+    Brightness comes first, then contrast, saturation and hue or, as often, saturation, hue and
+    contrast. Contrast is about black, as in the authors' published code: so every change concerns
+    each pixel alone.
+
+    Args:
+        brightness: largest shift, in grey levels.
+        contrast, saturation: largest relative change; 0.5 draws factors from 0.5 to 1.5.
+        hue: largest shift, in degrees.
+        probability: how often each of the four changes happens.
+
+    Raises:
+        ValueError: If `probability` is none.
+
+    Reference: Liu et al., SSD: Single Shot MultiBox Detector (2016), sec. 2.2.
+    """
+    _check_probability(probability)
+
+    def apply(sample, seed):
+        draw = tf.random.stateless_uniform([9], seed)
+        happens = draw[:4] < probability
+        amount = 2.0 * draw[4:8] - 1.0
+        contrast_first = draw[8] < 0.5
+
+        def change(image, happens, function):
+            return tf.cond(happens, lambda: _grey_levels(function(image)), lambda: image)
+
+        def contrasted(image):
+            return image * (1.0 + amount[1] * contrast)
+
+        image = tf.cast(sample["image"], tf.float32)
+        image = change(image, happens[0], lambda image: image + amount[0] * brightness)
+        image = change(image, happens[1] & contrast_first, contrasted)
+        image = change(
+            image, happens[2], lambda image: _saturated(image, 1.0 + amount[2] * saturation)
+        )
+        image = change(
+            image, happens[3], lambda image: tf.image.adjust_hue(image, amount[3] * hue / 360.0)
+        )
+        image = change(image, happens[1] & ~contrast_first, contrasted)
+        return sample | {"image": _as_uint8(image)}
+
+    return apply
+
+
+def resize_image(images, size):
+    """Images uint8 `[H, W, 3]` or `[B, H, W, 3]` at `size` (height, width), bilinear: uint8.
+
+    Training, evaluation and export all resize by this function.
+    """
+    # As float32: TensorFlow's kernel for that type is faster by more than the cast costs.
+    return _as_uint8(tf.image.resize(tf.cast(images, tf.float32), size))
+
+
+def _as_uint8(image):
+    return tf.cast(image + 0.5, tf.uint8)  # all >= 0: rounds to nearest
+
+
+def _grey_levels(image):
+    return tf.clip_by_value(image, 0.0, 255.0)
+
+
+def _saturated(image, factor):
+    """A blend with grey: tf.image.adjust_saturation turns some pure reds grey."""
+    grey = tf.repeat(tf.constant(LUMA)[:, None], 3, axis=1)  # [3, 3]
+    mixing = factor * tf.eye(3) + (1.0 - factor) * grey
+    return tf.reshape(tf.matmul(tf.reshape(image, [-1, 3]), mixing), tf.shape(image))
 
 
 def _checked_size(size):
     height, width = size
     if height < 1 or width < 1:
-        raise ValueError(f"A crop needs a positive height and width, received {height}x{width}.")
+        raise ValueError(f"A size needs a positive height and width, received {height}x{width}.")
     return int(height), int(width)
+
+
+def _check_probability(probability):
+    if not 0 <= probability <= 1:
+        raise ValueError(f"A probability must lie between 0 and 1, received {probability}.")
 
 
 def _rounded(values):
@@ -125,28 +363,75 @@ def _uniform_integer(draw, highest):
     return tf.cast(tf.floor(draw * tf.cast(highest + 1, tf.float32)), tf.int32)
 
 
-def _window_to_canvas(sample, offset, window, target, before, size):
+def _corner_and_extent(sample):
+    """Upper left corner (x, y) and extent (width, height) of the window, at first the image."""
+    if "window" in sample:
+        corner = sample["window"][:2]
+        return corner, sample["window"][2:] - corner
+    return tf.zeros([2]), tf.ones([2])
+
+
+def _width_and_height(image):
+    return tf.cast(tf.shape(image)[1::-1], tf.float32)
+
+
+def _mirrored(rectangles):
+    """Rectangles xyxy [..., 4] left to right."""
+    return tf.gather(
+        rectangles * [-1.0, 1.0, -1.0, 1.0] + [1.0, 0.0, 1.0, 0.0], [2, 1, 0, 3], axis=-1
+    )
+
+
+def _centers_inside(objects, windows):
+    """Which boxes [N, 4] have their center inside which windows [..., 4]: bool [..., N]."""
+    centers = (objects[:, :2] + objects[:, 2:]) / 2  # [N, 2]
+    return tf.reduce_all((windows[..., :2] < centers) & (centers < windows[..., 2:]), axis=-1)
+
+
+def _window_to_canvas(sample, offset, window, target, before, size, color, recolor=None, seed=None):
     """Resizes a window of the source to `target` and lays it on an empty canvas of `size`.
 
     All are `(rows, columns)`: the window lies at `offset` of the source, the result at `before`
     on the canvas.
     """
-    image = sample["image"]
     end = offset + window
-    image = image[offset[0] : end[0], offset[1] : end[1]]
-    # As float32: TensorFlow's kernel for that type is faster by more than the cast costs.
-    image = tf.image.resize(tf.cast(image, tf.float32), target)
-    image = tf.cast(image + 0.5, tf.uint8)  # all >= 0: rounds to nearest
-    mask = _nearest(sample["mask"][..., 0], offset, window, target)[..., None]
+    picture = {"image": sample["image"][offset[0] : end[0], offset[1] : end[1]]}
+    picture["image"] = resize_image(picture["image"], target)
+    if recolor:
+        picture = recolor(picture, seed)
+    moved = {"image": _laid_on(np.full((*size, 3), color, np.uint8), picture["image"], before)}
+    if "mask" in sample:
+        mask = _nearest(sample["mask"][..., 0], offset, window, target)[..., None]
+        moved["mask"] = _laid_on(np.full((*size, 1), IGNORE, np.uint8), mask, before)
+    return sample | moved
 
-    after = size - target - before
-    paddings = tf.stack([[before[0], after[0]], [before[1], after[1]], [0, 0]])
-    image = tf.pad(image, paddings, constant_values=PADDING)
-    mask = tf.pad(mask, paddings, constant_values=IGNORE)
-    return sample | {
-        "image": tf.ensure_shape(image, [*size, 3]),
-        "mask": tf.ensure_shape(mask, [*size, 1]),
-    }
+
+def _laid_on(canvas, picture, before):
+    end = before + tf.shape(picture)[:2]
+    canvas = tf.raw_ops.TensorStridedSliceUpdate(
+        input=canvas, begin=before, end=end, strides=[1, 1], value=picture
+    )
+    return tf.ensure_shape(canvas, canvas.shape)
+
+
+def _boxes_on_canvas(sample, offset, window, target, before, size):
+    """The boxes, if there are any, and their labels after `_window_to_canvas`.
+
+    Those whose center is on the canvas remain, clipped.
+    """
+    if "boxes" not in sample:
+        return {}
+    whole = tf.shape(sample["image"])[:2]
+    divisor = tf.cast(window * size, tf.float32)
+    scale = tf.cast(whole * target, tf.float32) / divisor
+    shift = tf.cast(before * window - offset * target, tf.float32) / divisor
+    moved = sample["boxes"] * tf.tile(scale[::-1], [2]) + tf.tile(shift[::-1], [2])
+    clipped = boxes.clip(moved)
+    kept = _centers_inside(moved, tf.constant([0.0, 0.0, 1.0, 1.0])) & (boxes.area(clipped) > 0)
+    entries = {name: sample[name] for name in ("labels", "difficult") if name in sample}
+    entries["boxes"] = clipped
+    kept = tf.where(kept)[:, 0]
+    return {name: tf.gather(values, kept) for name, values in entries.items()}
 
 
 def _nearest(mask, offset, window, target):

@@ -1,26 +1,45 @@
-"""The two pipelines from a prepared dataset to batches: one for training, one for evaluation.
+"""The pipelines from a prepared dataset to batches: one for training, two for evaluation.
 
-Both read the prepared (TFDS) form of a dataset whose examples hold `image`, `mask` and
-`file_name`, and differ in everything else, so they are two functions.
+All read the prepared (TFDS) form of a dataset and differ in everything else: training draws
+without end from shuffled, augmented samples; evaluation takes every sample once, segmentation at
+its full size, detection warped to the model's.
 """
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from kerasdense.data.augment import PADDING
+from kerasdense.data.augment import PADDING, warp
 from kerasdense.labels import IGNORE
 
 SHUFFLE_BYTES = 512 * 2**20  # of encoded examples kept in memory to draw from
 
+# What a task reads of an example; no other picture in it is decoded.
+SEGMENTATION = ("image", "mask", "file_name")
+DETECTION = ("image", "boxes", "labels", "difficult", "file_name")
 
-def train_batches(builder, split, batch_size, augment, seed=0, first_step=0):
+
+def class_map(sample):
+    """The target of segmentation: the mask as uint8 `[H, W]`."""
+    return tf.squeeze(sample["mask"], -1)
+
+
+def train_batches(
+    builder,
+    split,
+    batch_size,
+    augment,
+    seed=0,
+    first_step=0,
+    features=SEGMENTATION,
+    targets=class_map,
+):
     """Shuffled, augmented batches without end, ready for `Model.fit`.
 
     The order of the steps, and why: records are shuffled while they are still small (encoded),
     anew in each pass; passes follow each other without a gap, so that every batch is full;
-    decoding and augmentation run in parallel; batches are prefetched. The stream is a function
-    of `seed` alone, whatever the number of threads, and `first_step` continues it exactly where
-    an interrupted run left off, without decoding what came before.
+    decoding, augmentation and the encoding of targets run in parallel; batches are prefetched.
+    The stream is a function of `seed` alone, whatever the number of threads, and `first_step`
+    continues it exactly where an interrupted run left off, without decoding what came before.
 
     Args:
         builder: a prepared TFDS builder, see `kerasdense.datasets.load`.
@@ -30,20 +49,23 @@ def train_batches(builder, split, batch_size, augment, seed=0, first_step=0):
             the same static size.
         seed: seed of the order and of the augmentation, at least 0.
         first_step: number of batches to leave out at the start.
+        features: names of the features a sample holds: `SEGMENTATION` or `DETECTION`.
+        targets: `(sample) -> tensor` of one augmented sample, of a static shape; for detection
+            e.g. `lambda sample: anchors.encode_targets(sample["boxes"], sample["labels"], boxes)`.
 
     Returns:
-        A `tf.data.Dataset` of `(images, masks)`: uint8 `[B, H, W, 3]` and uint8 `[B, H, W]`,
-        255 = ignore, with static shapes (XLA needs them).
+        A `tf.data.Dataset` of `(images, targets)`: uint8 `[B, H, W, 3]` and what `targets` gives,
+        batched (by default uint8 `[B, H, W]`, 255 = ignore), with static shapes (XLA needs them).
 
     Raises:
-        ValueError: If the split does not exist or is empty, `batch_size` is not
-            positive, or `seed` is negative.
+        ValueError: If the split does not exist or is empty, the dataset lacks one of the
+            features, `batch_size` is not positive, or `seed` is negative.
     """
     count = _split_size(builder, split)
     _check_batch_size(batch_size)
     if seed < 0:
         raise ValueError(f"The seed of a pipeline must be at least 0, received {seed}.")
-    records = _records(builder, split)
+    records = _records(builder, split, features)
     bytes_each = max(1, builder.info.splits[split].num_bytes // count)
     buffer = min(count, max(256, SHUFFLE_BYTES // bytes_each))
     first_example = first_step * batch_size
@@ -58,7 +80,7 @@ def train_batches(builder, split, batch_size, augment, seed=0, first_step=0):
 
     def decode_and_augment(index, record):
         sample = augment(_decode(builder, record), tf.stack([tf.cast(seed, tf.int64), index]))
-        return sample["image"], tf.squeeze(sample["mask"], -1)
+        return sample["image"], targets(sample)
 
     return (
         tf.data.Dataset.range(first_pass, tf.int64.max)
@@ -71,7 +93,7 @@ def train_batches(builder, split, batch_size, augment, seed=0, first_step=0):
 
 
 def eval_batches(builder, split, batch_size=1, multiple=1):
-    """Every sample of a split, once, in order, at its full size; nothing is dropped.
+    """Every sample of a split for segmentation, once, in order, at its full size.
 
     Images of different sizes in one batch are padded at the bottom and the right: the image with
     grey, the mask with *ignore*, so that padding never counts.
@@ -88,19 +110,17 @@ def eval_batches(builder, split, batch_size=1, multiple=1):
         (255 = ignore) and `file_name` string `[B]`. Its cardinality is known.
 
     Raises:
-        ValueError: If the split does not exist or is empty, or `batch_size` is not positive.
+        ValueError: If the split does not exist or is empty, the dataset has no masks, or
+            `batch_size` is not positive.
     """
-    count = _split_size(builder, split)
-    _check_batch_size(batch_size)
 
-    def decode_and_pad(record):
-        sample = _decode(builder, record)
+    def pad(sample):
         extent = tf.shape(sample["image"])[:2]
         missing = (-extent) % multiple
         paddings = [[0, missing[0]], [0, missing[1]]]
         return {
             "image": tf.pad(sample["image"], [*paddings, [0, 0]], constant_values=PADDING),
-            "mask": tf.pad(sample["mask"][..., 0], paddings, constant_values=IGNORE),
+            "mask": tf.pad(class_map(sample), paddings, constant_values=IGNORE),
             "file_name": sample["file_name"],
         }
 
@@ -109,31 +129,90 @@ def eval_batches(builder, split, batch_size=1, multiple=1):
         "mask": tf.constant(IGNORE, tf.uint8),
         "file_name": "",
     }
+    return _in_order(builder, split, SEGMENTATION, pad, batch_size, padding_values)
+
+
+def detection_eval_batches(builder, split, size, batch_size=1, targets=None):
+    """Every sample of a split for detection, once, in order, its image warped to `size`.
+
+    Boxes are relative to the image, so warping leaves them as they are; times `size` of the
+    sample they are pixels of the original image.
+
+    Args:
+        builder: a prepared TFDS builder, see `kerasdense.datasets.load`.
+        split: name of the split, e.g. `"val"`.
+        size: `(height, width)` of the model's input, in pixels.
+        batch_size: samples a batch; the last batch may hold fewer.
+        targets: as in `train_batches`, to measure a validation loss; None leaves them out.
+
+    Returns:
+        A `tf.data.Dataset` of dicts, M being the largest number of objects in the batch:
+        `image` uint8 `[B, *size, 3]`; `boxes` float32 `[B, M, 4]` relative xyxy, padded with 0;
+        `labels` int64 `[B, M]`, padded with -1; `difficult` bool `[B, M]`; `size` int32 `[B, 2]`,
+        height and width of the original image in pixels; `file_name` string `[B]`; `targets` if
+        asked for, `[B, ...]`. Its cardinality is known.
+
+    Raises:
+        ValueError: If the split does not exist or is empty, the dataset has no boxes, or
+            `batch_size` or `size` is not positive.
+    """
+    to_size = warp(size)
+
+    def warp_and_encode(sample):
+        extent = tf.shape(sample["image"])[:2]
+        sample = to_size(sample, None) | {"size": extent}
+        return sample if targets is None else sample | {"targets": targets(sample)}
+
+    padding_values = {
+        "image": tf.constant(0, tf.uint8),  # all have one size: padded nowhere
+        "boxes": 0.0,
+        "labels": tf.constant(-1, tf.int64),
+        "difficult": False,
+        "size": 0,
+        "file_name": "",
+    }
+    if targets is not None:
+        padding_values["targets"] = None  # zero of any type; padded nowhere either
+    return _in_order(builder, split, DETECTION, warp_and_encode, batch_size, padding_values)
+
+
+def _in_order(builder, split, features, prepare, batch_size, padding_values):
+    """Every sample of a split once, decoded, given to `prepare`, and batched."""
+    count = _split_size(builder, split)
+    _check_batch_size(batch_size)
     return (
-        _records(builder, split)
-        .map(decode_and_pad, num_parallel_calls=tf.data.AUTOTUNE)
+        _records(builder, split, features)
+        .map(lambda record: prepare(_decode(builder, record)), num_parallel_calls=tf.data.AUTOTUNE)
         .padded_batch(batch_size, padding_values=padding_values)
         .apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
         .prefetch(tf.data.AUTOTUNE)
     )
 
 
-def _records(builder, split):
-    """The examples of a split in their stored order, image and mask still encoded."""
-    skip = tfds.decode.SkipDecoding()
+def _records(builder, split, features):
+    """The examples of a split in their stored order: only `features`, pictures still encoded."""
+    stored = builder.info.features
+    missing = [name for name in features if name not in stored]
+    if missing:
+        raise ValueError(
+            f"{builder.name} holds no {' and no '.join(missing)}, but {', '.join(features)} are "
+            f"to be read. It holds: {', '.join(stored)}."
+        )
+    pictures = [name for name in stored if isinstance(stored[name], tfds.features.Image)]
     return builder.as_dataset(
         split=split,
-        decoders={"image": skip, "mask": skip},
+        decoders=dict.fromkeys(pictures, tfds.decode.SkipDecoding()),
         read_config=tfds.ReadConfig(try_autocache=False),
-    ).map(lambda record: {key: record[key] for key in ("image", "mask", "file_name")})
+    ).map(lambda record: {name: record[name] for name in features})
 
 
 def _decode(builder, record):
-    features = builder.info.features
+    stored = builder.info.features
     return {
-        "image": features["image"].decode_example(record["image"]),  # uint8 [H, W, 3]
-        "mask": features["mask"].decode_example(record["mask"]),  # uint8 [H, W, 1]
-        "file_name": record["file_name"],
+        name: stored[name].decode_example(value)  # uint8 [H, W, 3 or 1]
+        if isinstance(stored[name], tfds.features.Image)
+        else value
+        for name, value in record.items()
     }
 
 
