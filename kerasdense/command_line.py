@@ -74,15 +74,15 @@ def add_dataset_flags(parser, required=True):
     parser.add_argument(
         "--dataset",
         required=required,
-        help="name or name/config, e.g. camvid, cityscapes/ladder, voc_segmentation, folder, "
-        "toy_streets",
+        help="name or name/config, e.g. camvid, cityscapes/ladder, voc_segmentation, folder; "
+        "voc_detection/07+12, mot15, folder_detection; toy_streets",
     )
     parser.add_argument("--source", help="the dataset's folder, in its standard layout")
     parser.add_argument("--prepared-dir", help="where TFDS keeps the prepared form of datasets")
 
 
 def fit_parser(description, **defaults):
-    """The flags of every fit script; `defaults` are its paper's recipe."""
+    """The flags that all fit scripts share; `defaults` are the paper's recipe."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -96,7 +96,6 @@ def fit_parser(description, **defaults):
     )
     parser.add_argument("--epochs", type=positive(int), help="passes over the training split")
     parser.add_argument("--batch-size", type=positive(int))
-    parser.add_argument("--size", type=size, metavar="HxW", help="training crop, in pixels")
     parser.add_argument("--learning-rate", type=positive(float), help="of the new layers")
     parser.add_argument(
         "--backbone-rate",
@@ -105,6 +104,27 @@ def fit_parser(description, **defaults):
         metavar="FACTOR",
         help="learning rate of the pretrained weights, as a multiple of --learning-rate",
     )
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument(
+        "--xla", choices=("auto", "on", "off"), default="auto", help="auto: on where a GPU is"
+    )
+    parser.add_argument("--steps-per-epoch", type=positive(int), help="default: one pass")
+    parser.add_argument("--validation-split", default="val", metavar="SPLIT")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--early-stop", type=positive(int), metavar="EPOCHS", help="stop after no gain for so long"
+    )
+    parser.add_argument(
+        "--average-weights", type=float, metavar="MOMENTUM", help="average weights, e.g. 0.999"
+    )
+    parser.set_defaults(**defaults)
+    return parser
+
+
+def segmentation_fit_parser(description, **defaults):
+    """`fit_parser`, and how segmentation models see their training data."""
+    parser = fit_parser(description)
+    parser.add_argument("--size", type=size, metavar="HxW", help="training crop, in pixels")
     parser.add_argument(
         "--scales",
         type=numbers,
@@ -113,18 +133,6 @@ def fit_parser(description, **defaults):
         help="range of the random scale of the training crops",
     )
     parser.add_argument("--photometric", action="store_true", help="jitter the colors, too")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
-    parser.add_argument(
-        "--xla", choices=("auto", "on", "off"), default="auto", help="auto: on where a GPU is"
-    )
-    parser.add_argument("--steps-per-epoch", type=positive(int), help="default: one pass")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--early-stop", type=positive(int), metavar="EPOCHS", help="stop after no gain for so long"
-    )
-    parser.add_argument(
-        "--average-weights", type=float, metavar="MOMENTUM", help="average weights, e.g. 0.999"
-    )
     parser.set_defaults(**defaults)
     return parser
 
@@ -147,17 +155,14 @@ def fit_segmentation(
     """What the segmentation fit scripts do with their recipe: data, model, weights, `fit`.
 
     Args:
-        args: what `fit_parser` parsed.
+        args: what `segmentation_fit_parser` parsed.
         model_function: of `kerasdense.models`, called as `(num_classes, weights=None, ...)`.
         architecture: of its backbone, for `backbones.load_weights`.
         make_optimizer: `(learning_rate, total_steps) -> keras.optimizers.Optimizer`.
         weight_decay: see `training.fit`.
         model_arguments: further arguments of `model_function`.
     """
-    import keras
-
     from kerasdense import datasets, training
-    from kerasdense.backbones import load_weights
     from kerasdense.data import pipeline
     from kerasdense.layers import MINIMUM_SIZE
 
@@ -166,19 +171,139 @@ def fit_segmentation(
             f"--size {args.size[0]}x{args.size[1]} is too small: the models expect at least "
             f"{MINIMUM_SIZE} pixels a side, two cells of their coarsest feature map."
         )
-    keras.utils.set_random_seed(args.seed)
-    keras.config.set_dtype_policy(args.precision)
-    jit_compile = training.has_gpu() if args.xla == "auto" else args.xla == "on"
+    augmentation = training_augmentation(args)
+    builder = datasets.load(args.dataset, args.source, args.prepared_dir)
+    dataset = _dataset_facts(args, builder, *datasets.classes(builder, "segmentation"))
+
+    def train_batches(first_step):
+        return pipeline.train_batches(
+            builder, "train", args.batch_size, augmentation, args.seed, first_step
+        )
+
+    # XLA compiles a program for each image size: padding keeps them few.
+    validation_batches = pipeline.eval_batches(
+        builder, args.validation_split, args.batch_size, multiple=128 if _uses_xla(args) else 1
+    ).map(lambda sample: (sample["image"], sample["mask"]))
+
+    _fit(
+        args,
+        dataset,
+        training.segmentation_task(dataset["class_names"], dataset["palette"], validation_batches),
+        model_function,
+        model_arguments,
+        architecture,
+        make_optimizer,
+        weight_decay,
+        train_batches,
+        validation_batches,
+    )
+
+
+def fit_detection(
+    args, model_function, size, anchors, augment, make_optimizer, weight_decay, **model_arguments
+):
+    """What the detection fit scripts do with their recipe: data, model, weights, `fit`.
+
+    Args:
+        args: what `fit_parser` parsed, and `validate_every`.
+        model_function: of `kerasdense.models`, called as `(num_classes, weights=None, ...)`.
+        size: (height, width) of its input in pixels.
+        anchors: float32 [A, 4] that it predicts for, see `kerasdense.anchors`.
+        augment: op of `kerasdense.data.augment` whose images have that size.
+        make_optimizer, weight_decay, model_arguments: see `fit_segmentation`.
+    """
+    from kerasdense import datasets, evaluation, training
+    from kerasdense.anchors import encode_targets
+    from kerasdense.data import pipeline
 
     builder = datasets.load(args.dataset, args.source, args.prepared_dir)
-    dataset = {
+    dataset = _dataset_facts(args, builder, *datasets.classes(builder, "detection"))
+
+    def targets(sample):
+        return encode_targets(sample["boxes"], sample["labels"], anchors)
+
+    def train_batches(first_step):
+        return pipeline.train_batches(
+            builder,
+            "train",
+            args.batch_size,
+            augment,
+            args.seed,
+            first_step,
+            features=pipeline.DETECTION,
+            targets=targets,
+        )
+
+    samples = pipeline.detection_eval_batches(
+        builder, args.validation_split, size, args.batch_size, targets
+    )
+
+    def validate(model):
+        result, *_ = evaluation.evaluate_detections(
+            model, samples, dataset["class_names"], coco=False, worst=0, verbose=0
+        )
+        return {
+            "val_mean_ap": result["mean_ap_area"],
+            "val_mean_ap_11point": result["mean_ap_11point"],
+        }
+
+    _fit(
+        args,
+        dataset,
+        training.detection_task(
+            validate,
+            args.validate_every,
+            evaluation.detection_pictures(samples, dataset["class_names"], dataset["palette"]),
+        ),
+        model_function,
+        model_arguments,
+        "vgg16",
+        make_optimizer,
+        weight_decay,
+        train_batches,
+        samples.map(lambda sample: (sample["image"], sample["targets"])),
+    )
+
+
+def _uses_xla(args):
+    from kerasdense import training
+
+    return training.has_gpu() if args.xla == "auto" else args.xla == "on"
+
+
+def _dataset_facts(args, builder, class_names, palette):
+    """What run.json records of the data."""
+    splits = {name: split.num_examples for name, split in builder.info.splits.items()}
+    return {
         "name": args.dataset,
         "source": args.source and str(Path(args.source).resolve()),
         "prepared_dir": args.prepared_dir and str(Path(args.prepared_dir).resolve()),
-        "class_names": list(builder.info.metadata["class_names"]),
-        "palette": [list(color) for color in builder.info.metadata["palette"]],
-        "splits": {name: split.num_examples for name, split in builder.info.splits.items()},
+        "class_names": class_names,
+        "palette": palette,
+        "splits": splits,
     }
+
+
+def _fit(
+    args,
+    dataset,
+    task,
+    model_function,
+    model_arguments,
+    architecture,
+    make_optimizer,
+    weight_decay,
+    train_batches,
+    validation_batches,
+):
+    """What all fit scripts do once they have their data."""
+    import keras
+
+    from kerasdense import training
+    from kerasdense.backbones import load_weights
+
+    keras.utils.set_random_seed(args.seed)
+    keras.config.set_dtype_policy(args.precision)
     steps_per_epoch = args.steps_per_epoch or math.ceil(
         dataset["splits"]["train"] / args.batch_size
     )
@@ -189,27 +314,16 @@ def fit_segmentation(
         )
         return model, load_weights(model, architecture, args.weights)
 
-    augmentation = training_augmentation(args)
-
-    def train_batches(first_step):
-        return pipeline.train_batches(
-            builder, "train", args.batch_size, augmentation, args.seed, first_step
-        )
-
     def make_rated_optimizer(is_pretrained):
         rate = args.learning_rate * (args.backbone_rate if is_pretrained else 1.0)
         return make_optimizer(rate, args.epochs * steps_per_epoch)
 
-    # XLA compiles a program for each image size: padding keeps them few.
-    validation = pipeline.eval_batches(
-        builder, "val", args.batch_size, multiple=128 if jit_compile else 1
-    ).map(lambda sample: (sample["image"], sample["mask"]))
-
     training.fit(
+        task,
         build_model,
         make_rated_optimizer,
         train_batches,
-        validation,
+        validation_batches,
         args.workdir,
         run={
             "model": {"name": model_function.__name__, "arguments": model_arguments},
@@ -224,7 +338,7 @@ def fit_segmentation(
         epochs=args.epochs,
         steps_per_epoch=steps_per_epoch,
         weight_decay=weight_decay,
-        jit_compile=jit_compile,
+        jit_compile=_uses_xla(args),
         early_stop=args.early_stop,
         average_weights=args.average_weights,
     )

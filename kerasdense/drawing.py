@@ -1,4 +1,4 @@
-"""Pictures of label maps and results, with NumPy and Pillow only.
+"""Pictures of label maps, boxes and results, with NumPy and Pillow only.
 
 Pictures are uint8 RGB arrays [H, W, 3]; label maps are integer arrays [H, W] or [H, W, 1];
 a palette is a list of [r, g, b], one per class. Pixels to ignore are drawn hatched.
@@ -20,6 +20,10 @@ LARGEST_CELL, SMALLEST_CELL, MATRIX_SIDE = 46, 6, 900  # pixels
 # Rows of the confusion matrix from 0 % to 100 %: light to dark, so that it also prints in grey.
 HEAT = np.array([[247, 251, 255], [198, 219, 239], [107, 174, 214], [33, 113, 181], [8, 48, 107]])
 WRONG = np.array([230, 25, 75])
+LINES_ACROSS, TAGS_ACROSS = 200, 26  # widths of a box's line, heights of a tag in a picture's side
+TAG_SIZES = 10, 28  # pixels: smallest and largest font of a tag
+LUMA = (0.299, 0.587, 0.114)  # share of red, green and blue in brightness
+GRID = (233, 236, 239)
 
 
 def colorize(mask, palette):
@@ -169,6 +173,105 @@ def confusion_matrix_picture(matrix, class_names):
                 number = f"{100 * part:.0f}" if part >= 0.0095 else f"{100 * part:.1f}"
                 ink = PAPER if part > 0.5 else INK if part >= 0.0095 else FAINT
                 draw.text((x + cell // 2, y + cell // 2), number, ink, small, anchor="mm")
+    return np.asarray(canvas)
+
+
+def draw_boxes(image, boxes, labels, class_names, palette, scores=None, colors=None):
+    """`image` uint8 [H, W, 3] with its boxes, each tagged with its class and score: a new picture.
+
+    `boxes`: [N, 4], xyxy relative to the image; `labels`: int [N] into `class_names` and
+    `palette`; `scores`: [N] from 0 to 1, written in per cent, the best on top; `colors`: N
+    [r, g, b] instead of the palette's. A tag that would hide one of a better score is left out.
+    Raises: ValueError if the image is none, or a label has no name.
+    """
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            f"Boxes are drawn on an RGB picture, expected uint8 [H, W, 3], received {image.dtype} "
+            f"{list(image.shape)}."
+        )
+    boxes, labels = np.reshape(boxes, (-1, 4)), np.asarray(labels, int)
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
+        raise ValueError(
+            f"The boxes have labels from {labels.min()} to {labels.max()}, but there are "
+            f"{len(class_names)} classes (0-{len(class_names) - 1}). Do they belong to another "
+            f"dataset?"
+        )
+    height, width = image.shape[:2]
+    corners = np.rint(boxes * [width, height, width, height]).astype(int)
+    colors = [tuple(palette[label]) for label in labels] if colors is None else colors
+    line = max(1, round(min(height, width) / LINES_ACROSS))
+    font = _font(int(np.clip(min(height, width) / TAGS_ACROSS, *TAG_SIZES)))
+    canvas = Image.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
+    best_first = np.arange(len(boxes)) if scores is None else np.argsort(-np.asarray(scores))
+    for i in best_first[::-1]:
+        left, top, right, bottom = corners[i]
+        right, bottom = max(right - 1, left), max(bottom - 1, top)
+        draw.rectangle((left, top, right, bottom), outline=tuple(colors[i]), width=line)
+    tags = []
+    for i in best_first:
+        text = class_names[labels[i]]
+        text = text if scores is None else f"{text} {100 * scores[i]:.0f}"
+        tag_width, tag_height = _text_size(text, font)[0] + 4, int(font.size) + 4
+        left, top = corners[i][:2]
+        # Above the box, or inside where there is no room; never outside the picture.
+        y = top - tag_height if top >= tag_height else top
+        x, y = (
+            int(np.clip(position, 0, max(0, side)))
+            for position, side in ((left, width - tag_width), (y, height - tag_height))
+        )
+        tag = (x, y, x + tag_width, y + tag_height)
+        if any(
+            tag[0] < other[2] and other[0] < tag[2] and tag[1] < other[3] and other[1] < tag[3]
+            for other in tags
+        ):
+            continue
+        tags.append(tag)
+        draw.rectangle((*tag[:2], tag[2] - 1, tag[3] - 1), fill=tuple(colors[i]))
+        ink = INK if np.dot(colors[i], LUMA) > 140 else PAPER
+        draw.text((x + 2, y + tag_height // 2), text, ink, font, anchor="lm")
+    return np.asarray(canvas)
+
+
+def precision_recall_picture(curves, average_precisions, palette):
+    """Precision over recall of each class, the legend with its average precision: [h, w, 3].
+
+    `curves`: {class name: (recall [N], precision [N])}, recall rising; `average_precisions`:
+    {class name: AP or None}, a class with None is not drawn; `palette`: a color a class.
+    """
+    font, small = _font(15), _font(12)
+    left, top, side = 64, 56, 440
+    legend_width = 40 + max(_text_size(f"{name}  100.0", font)[0] for name in curves)
+    height = max(top + side + 56, top + 24 * len(curves) + 2 * MARGIN)
+    canvas = Image.new("RGB", (left + side + 2 * MARGIN + legend_width, height), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    draw.text((MARGIN, MARGIN), "Precision and recall", INK, _font(17))
+    draw.text((MARGIN, MARGIN + 24), "legend: average precision (all points) in %", FAINT, small)
+
+    def place(recall, precision):
+        return left + side * recall, top + side * (1 - precision)
+
+    for tick in np.linspace(0, 1, 6):
+        draw.line((*place(tick, 0), *place(tick, 1)), GRID)
+        draw.line((*place(0, tick), *place(1, tick)), GRID)
+        x, y = place(tick, 0)
+        draw.text((x, y + MARGIN), f"{tick:.1f}", FAINT, small, anchor="mt")
+        x, y = place(0, tick)
+        draw.text((x - MARGIN, y), f"{tick:.1f}", FAINT, small, anchor="rm")
+    draw.text((left + side / 2, top + side + 28), "recall", INK, font, anchor="mt")
+    _vertical_text(canvas, (left - 44, top + side // 2 + 30), "precision", font, INK)
+    for row, ((name, (recall, precision)), color) in enumerate(zip(curves.items(), palette)):
+        value = average_precisions[name]
+        y = top + MARGIN + 24 * row
+        x = left + side + 2 * MARGIN
+        draw.rectangle((x, y - 2, x + 16, y + 2), fill=tuple(color))
+        text = "absent" if value is None else f"{100 * value:.1f}"
+        draw.text((x + 24, y), f"{name}  {text}", INK, font, anchor="lm")
+        if value is not None and len(recall):
+            points = [place(r, p) for r, p in zip(recall, precision)]
+            draw.line([place(0, precision[0]), *points], tuple(color), width=2)
+    draw.rectangle((*place(0, 1), *place(1, 0)), outline=FAINT)
     return np.asarray(canvas)
 
 

@@ -1,18 +1,30 @@
-"""Evaluation of a segmentation model: one confusion matrix over a whole split.
+"""Evaluation over a whole split: one confusion matrix for segmentation, AP for detection.
 
-B batch, H W size, C classes.
+B batch, H W size, C classes, A anchors, N objects or detections of an image.
 """
 
+import dataclasses
 import math
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from kerasdense import drawing
+from kerasdense.anchors import anchors_of
+from kerasdense.average_precision import (
+    Detections,
+    GroundTruth,
+    coco_average_precision,
+    voc_average_precision,
+)
 from kerasdense.labels import IGNORE
 from kerasdense.metrics import confusion_matrix, mean_iou, per_class_iou, pixel_accuracy
+from kerasdense.postprocessing import decode_detections
 
+PICTURES = 4  # drawn during training
 WORST = 4  # pictures kept to look at
+SURE = 0.5  # score from which a detection counts as an error of its image, if it is wrong
 
 
 def evaluate(model, batches, class_names, scales=(1.0,), flip=False, worst=WORST, verbose=1):
@@ -105,6 +117,218 @@ def evaluate(model, batches, class_names, scales=(1.0,), flip=False, worst=WORST
         "confusion_matrix": matrix.tolist(),
     }
     return result, worst_images
+
+
+def evaluate_detections(model, batches, class_names, coco=True, worst=WORST, verbose=1):
+    """Measure an SSD on every sample of `batches`: average precision of its detections.
+
+    `batches`: a tf.data.Dataset of dicts as `kerasdense.data.pipeline.detection_eval_batches`
+    gives: `image` uint8 [B, H, W, 3] in the model's size, `boxes` float32 [B, N, 4] relative xyxy,
+    `labels` int [B, N] (-1 = padding), `difficult` bool [B, N], `size` int [B, 2] (height, width
+    of the original image) and `file_name`.
+    `coco`: also COCO's numbers; `worst`: images to keep; `verbose`: 1 shows a progress bar.
+
+    Returns: (result, curves, worst_images). `result` is ready for JSON: by class name `ap_area`,
+    `ap_11point` (None for a class without objects), `ground_truth`, `detections`,
+    `true_positives`, `false_positives`; `mean_ap_area`, `mean_ap_11point`, `images`,
+    `absent_classes`, and `coco`, its twelve numbers. `curves`: by class name (recall, precision).
+    `worst_images`: those with most errors at score 0.5 or more (a wrong detection or a missed
+    object each), worst first, dicts of `file_name`, `errors`, `image` uint8 [H, W, 3], `size`,
+    `boxes`, `labels`, `difficult`, and of `detections`: `boxes`, `labels`, `scores`, `correct`.
+    Raises: ValueError if there is nothing to measure, or model, boxes and names do not match.
+    Reference: Everingham et al. 2010, "The PASCAL VOC Challenge", sec. 4.2; Lin et al. 2014,
+    "Microsoft COCO".
+    """
+    anchors = anchors_of(model)
+    if model.output.shape[-1] != len(class_names) + 1 + 4:
+        raise ValueError(
+            f"The model has {model.output.shape[-1] - 5} classes, the dataset {len(class_names)}: "
+            f"{', '.join(class_names)}. Evaluate on the dataset the run was fitted on."
+        )
+    steps = int(batches.cardinality())
+    bar = keras.utils.Progbar(steps if steps >= 0 else None, unit_name="batch", verbose=verbose)
+    names, truth, found = [], [], []
+    for number, batch in enumerate(batches, 1):
+        batch = {key: value.numpy() for key, value in batch.items()}
+        raw = keras.ops.convert_to_numpy(model.predict_on_batch(batch["image"]))
+        batch_names = [_text(name) for name in batch["file_name"]]
+        if not np.isfinite(raw).all():
+            raise ValueError(_not_finite("outputs", ", ".join(batch_names)))
+        detections = {key: value.numpy() for key, value in _decode(raw, anchors).items()}
+        for i, name in enumerate(batch_names):
+            image = len(names)
+            names.append(name)
+            height, width = batch["size"][i]
+            in_pixels = np.array([width, height, width, height], np.float64)
+            real = batch["labels"][i] >= 0  # the rest is padding
+            truth.append(
+                GroundTruth(
+                    np.full(real.sum(), image),
+                    batch["boxes"][i][real] * in_pixels,
+                    batch["labels"][i][real],
+                    batch["difficult"][i][real],
+                )
+            )
+            count = detections["num_detections"][i]
+            found.append(
+                Detections(
+                    np.full(count, image),
+                    detections["boxes"][i][:count] * in_pixels,
+                    detections["classes"][i][:count],
+                    detections["scores"][i][:count],
+                )
+            )
+        bar.update(number, finalize=number == steps)
+    if not names:
+        raise ValueError("Nothing to evaluate: the split holds no images.")
+    truth, found = _joined(truth), _joined(found)
+    voc = voc_average_precision(truth, found, len(class_names))
+    result = {
+        "mean_ap_area": voc.mean_ap_area,
+        "mean_ap_11point": voc.mean_ap_11point,
+        "images": len(names),
+        "absent_classes": voc.absent_classes,
+    }
+    for key in ("ap_area", "ap_11point"):
+        values = [getattr(each, key) for each in voc.classes]
+        result[key] = {
+            name: None if math.isnan(value) else value for name, value in zip(class_names, values)
+        }
+    for key in ("ground_truth", "detections", "true_positives", "false_positives"):
+        result[key] = {name: getattr(each, key) for name, each in zip(class_names, voc.classes)}
+    if coco:
+        summary = coco_average_precision(truth, found, len(class_names)).summary
+        result["coco"] = {
+            name: None if math.isnan(value) else value for name, value in summary.items()
+        }
+    curves = {name: (each.recall, each.precision) for name, each in zip(class_names, voc.classes)}
+    worst_images = _worst_detections(batches, names, truth, found, voc, worst) if worst else []
+    return result, curves, worst_images
+
+
+def detection_pictures(batches, class_names, palette, count=PICTURES):
+    """A function `(model) -> picture` of the first samples: image, truth, and detections.
+
+    `batches`: as for `evaluate_detections`. Only detections of score `SURE` or more are drawn.
+    """
+    samples = [
+        {key: value.numpy() for key, value in sample.items()}
+        for sample in batches.unbatch().take(count)
+    ]
+
+    def draw(model):
+        raw = keras.ops.convert_to_numpy(
+            model.predict_on_batch(np.stack([sample["image"] for sample in samples]))
+        )
+        found = {key: value.numpy() for key, value in _decode(raw, anchors_of(model)).items()}
+        rows = []
+        for i, sample in enumerate(samples):
+            real = sample["labels"] >= 0
+            sure = found["scores"][i] >= SURE
+            rows.append(
+                [
+                    sample["image"],
+                    drawing.draw_boxes(
+                        sample["image"],
+                        sample["boxes"][real],
+                        sample["labels"][real],
+                        class_names,
+                        palette,
+                    ),
+                    drawing.draw_boxes(
+                        sample["image"],
+                        found["boxes"][i][sure],
+                        found["classes"][i][sure],
+                        class_names,
+                        palette,
+                        found["scores"][i][sure],
+                    ),
+                ]
+            )
+        return drawing.gallery(rows, captions=["image", "truth", "detections"])
+
+    return draw
+
+
+def detection_table(result):
+    """The result of `evaluate_detections` as text: a line a class, then the means, in per cent."""
+    width = max(len("mean AP"), *(len(name) for name in result["ap_area"]))
+    columns = f"{{:<{width}}}  {{:>7}}  {{:>8}}  {{:>8}}  {{:>10}}  {{:>6}}  {{:>6}}"
+
+    def percent(value):
+        return "absent" if value is None else f"{100 * value:.2f}"
+
+    lines = [
+        columns.format("class", "AP in %", "11-point", "objects", "detections", "true", "false")
+    ]
+    for name in result["ap_area"]:
+        counts = [
+            result[key][name]
+            for key in ("ground_truth", "detections", "true_positives", "false_positives")
+        ]
+        aps = [percent(result[key][name]) for key in ("ap_area", "ap_11point")]
+        lines.append(columns.format(name, *aps, *counts))
+    lines.append("-" * len(lines[0]))
+    means = [percent(result[key]) for key in ("mean_ap_area", "mean_ap_11point")]
+    lines.append(columns.format("mean AP", *means, "", "", "", "").rstrip())
+    if result["absent_classes"]:
+        lines.append(
+            f"{result['absent_classes']} of {len(result['ap_area'])} classes have no object here, "
+            "and are left out of the means."
+        )
+    if "coco" in result:
+        numbers = [f"{name} {percent(value)}" for name, value in result["coco"].items()]
+        lines += ["COCO: " + ", ".join(numbers[:6]), "      " + ", ".join(numbers[6:])]
+    return "\n".join(lines)
+
+
+@tf.function
+def _decode(raw, anchors):
+    return decode_detections(raw, anchors)
+
+
+def _joined(parts):
+    """GroundTruth or Detections of single images as one."""
+    fields = [field.name for field in dataclasses.fields(parts[0])]
+    return type(parts[0])(
+        *(np.concatenate([getattr(part, field) for part in parts]) for field in fields)
+    )
+
+
+def _worst_detections(batches, names, truth, found, voc, count):
+    """The images of most errors, read once more."""
+    sure = found.scores >= SURE
+    wrong = sure & ~voc.correct & ~voc.on_difficult
+    errors = np.bincount(found.images[wrong], minlength=len(names))
+    errors += np.bincount(truth.images[~truth.difficult], minlength=len(names))
+    errors -= np.bincount(found.images[sure & voc.correct], minlength=len(names))
+    ranked = [image for image in np.argsort(-errors, kind="stable")[:count] if errors[image]]
+    worst_images = {}
+    samples = batches.unbatch()
+    for image, sample in enumerate(samples):
+        if image not in ranked:
+            continue
+        mine, shown = truth.images == image, (found.images == image) & sure
+        height, width = sample["size"].numpy()
+        in_pixels = np.array([width, height, width, height])
+        worst_images[image] = {
+            "file_name": names[image],
+            "errors": int(errors[image]),
+            "image": sample["image"].numpy(),
+            "size": (int(height), int(width)),
+            "boxes": truth.boxes[mine] / in_pixels,
+            "labels": truth.labels[mine],
+            "difficult": truth.difficult[mine],
+            "detections": {
+                "boxes": found.boxes[shown] / in_pixels,
+                "labels": found.labels[shown],
+                "scores": found.scores[shown],
+                "correct": (voc.correct | voc.on_difficult)[shown],
+            },
+        }
+        if len(worst_images) == len(ranked):
+            break
+    return [worst_images[image] for image in ranked]
 
 
 def predictor(model, scales=(1.0,), flip=False):
@@ -206,12 +430,16 @@ def _check_batch(batch, names, classes):
 def _failure(error, batch, names):
     where = f"{', '.join(names)}, {batch['image'].shape[2]}x{batch['image'].shape[1]} pixels"
     if "non-finite logits" in str(error):
-        return (
-            f"The model's logits are not finite for {where}. Either its weights are broken, or "
-            f"its values leave the range of float16: fit in float32 or mixed_bfloat16."
-        )
+        return _not_finite("logits", where)
     reason = str(error).strip().splitlines()[0][:300]
     return f"The model cannot process {where}: {reason}"
+
+
+def _not_finite(what, where):
+    return (
+        f"The model's {what} are not finite for {where}. Either its weights are broken, or "
+        f"its values leave the range of float16: fit in float32 or mixed_bfloat16."
+    )
 
 
 def _text(name):

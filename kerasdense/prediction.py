@@ -14,7 +14,8 @@ class Predictor:
     """A SavedModel written by `kerasdense.export`.
 
     `path`: a version folder, or the folder above it (the newest version is taken).
-    `class_names`: list of str; `palette`: list of [r, g, b]; `directory`: the version folder.
+    `task`: "segmentation" or "detection"; `class_names`: list of str; `palette`: list of
+    [r, g, b]; `directory`: the version folder.
     Raises: FileNotFoundError or ValueError if there is no such SavedModel.
     """
 
@@ -27,6 +28,7 @@ class Predictor:
                 f"Export it with scripts/export.py."
             )
         facts = json.loads(classes.read_text())
+        self.task = facts.get("task", "segmentation")  # not named by the first versions
         self.class_names, self.palette = facts["class_names"], facts["palette"]
         try:
             # Kept, because the variables live only as long as the loaded object.
@@ -39,11 +41,21 @@ class Predictor:
         self._signatures = self._loaded.signatures
 
     def predict(self, images):
-        """uint8 [B, H, W, 3] to {"labels": uint8 [B, H, W], "confidence": float32 [B, H, W]}."""
+        """uint8 [B, H, W, 3] to a dict of arrays.
+
+        Segmentation: `labels` uint8 [B, H, W], `confidence` float32 [B, H, W]. Detection: `boxes`
+        float32 [B, 200, 4], xyxy in pixels, `scores` float32 [B, 200] and `classes` int32
+        [B, 200], of which the first `num_detections` int32 [B] are meant.
+        """
         return self._call("serving_default", images=_checked(images))
 
     def predict_probabilities(self, images):
-        """uint8 [B, H, W, 3] to float32 [B, H, W, C]."""
+        """uint8 [B, H, W, 3] to float32 [B, H, W, C], of a segmentation model.
+
+        Raises: ValueError for a detection model, which has scores instead.
+        """
+        if self.task != "segmentation":
+            raise ValueError(f"{self.directory} is a {self.task} model: its predict gives scores.")
         return self._call("probabilities", images=_checked(images))["probabilities"]
 
     def predict_encoded(self, files):

@@ -40,6 +40,7 @@ def read_run(directory):
     missing = [key for key in REQUIRED if not isinstance(facts, dict) or key not in facts]
     if missing:
         raise ValueError(f"{path} lacks {' and '.join(missing)}. Was it written by a fit script?")
+    facts.setdefault("task", "segmentation")  # the first runs did not name it
     return facts
 
 

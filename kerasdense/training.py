@@ -1,16 +1,19 @@
-"""Training a segmentation model with `Model.fit`, in a run folder that survives interruption.
+"""Training a dense-prediction model with `Model.fit`, in a run folder that survives interruption.
 
 The run folder holds `run.json` (what was run), `metrics.jsonl` (a line an epoch), `best.keras`
-(highest validation mean IoU, without optimizer), `last.keras` (with optimizer state, to resume)
+(best on the validation data, without optimizer), `last.keras` (with optimizer state, to resume)
 and `tensorboard/`. Nothing here needs TensorFlow but the TensorBoard logs.
 """
 
+import contextlib
+import dataclasses
 import json
 import math
 import os
 import re
 import time
 import zipfile
+from collections.abc import Callable
 from importlib import metadata, util
 from pathlib import Path
 
@@ -19,19 +22,116 @@ import numpy as np
 
 from kerasdense import drawing
 from kerasdense.labels import IGNORE
+from kerasdense.losses import MultiboxLoss, confidence_loss, localization_loss, positives
 from kerasdense.metrics import MeanIoU
 from kerasdense.runs import read_run, write_run
 
 AUXILIARY_SHARE = 0.3  # of the loss, where a model has auxiliary logits (Kreso et al., 2017)
 EPOCH_FILE = "epoch.json"  # member of last.keras: one file, so both are always of one epoch
-RESUME_MAY_CHANGE = {"workdir", "source", "prepared_dir", "xla", "early_stop"}  # arguments
+PICTURES = 4  # validation images drawn for TensorBoard
+RESUME_MAY_CHANGE = {  # arguments
+    "workdir", "source", "prepared_dir", "xla", "early_stop", "validate_every",
+}  # fmt: skip
 
 
 class NonFiniteLoss(ValueError):
     """The loss became NaN or infinite; the message names the step."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a model is fitted for; `segmentation_task` and `detection_task` make one.
+
+    Attributes:
+        name: "segmentation" or "detection", recorded in run.json.
+        compile_arguments: `(model) -> dict` of the loss and the metrics for `Model.compile`.
+        criterion: entry of an epoch's logs that is highest for the best model.
+        criterion_name: how messages call it.
+        shown: further entries of the logs, named in the line of an epoch.
+        validate: `(model) -> dict` of entries to add to the logs, besides those of `Model.fit`.
+        validate_every: so many epochs apart; the last epoch is always validated.
+        draw: `(model) -> picture`, uint8 [h, w, 3], for TensorBoard after every epoch.
+    """
+
+    name: str
+    compile_arguments: Callable
+    criterion: str
+    criterion_name: str
+    shown: tuple = ()
+    validate: Callable | None = None
+    validate_every: int = 1
+    draw: Callable | None = None
+
+
+def segmentation_task(class_names, palette, validation_batches):
+    """The `Task` of a segmentation model: cross entropy, mean IoU and overlays of label maps.
+
+    Args:
+        class_names, palette: of the dataset.
+        validation_batches: batches of uint8 images `[B, H, W, 3]` and label maps `[B, H, W]`, of
+            which the first few are drawn.
+    """
+
+    def compile_arguments(model):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=IGNORE)
+        if not isinstance(model.output, dict):
+            return {"loss": loss, "metrics": [MeanIoU(len(class_names))]}
+        return {
+            "loss": {"logits": loss, "auxiliary_logits": loss},
+            "loss_weights": {
+                "logits": 1 - AUXILIARY_SHARE,
+                "auxiliary_logits": AUXILIARY_SHARE,
+            },
+            "metrics": {"logits": MeanIoU(len(class_names))},
+        }
+
+    samples = []
+    for images, masks in validation_batches:
+        samples += zip(np.asarray(images), np.asarray(masks))
+        if len(samples) >= PICTURES:
+            break
+
+    def draw(model):
+        rows = []
+        for image, mask in samples[:PICTURES]:
+            outputs = model.predict_on_batch(image[None])
+            logits = outputs["logits"] if isinstance(outputs, dict) else outputs
+            labels = np.argmax(logits[0], axis=-1).astype(np.uint8)
+            overlays = [drawing.overlay(image, each, palette) for each in (mask, labels)]
+            rows.append([image, *overlays])
+        return drawing.gallery(rows, captions=["image", "truth", "prediction"])
+
+    return Task("segmentation", compile_arguments, "val_mean_iou", "val mean IoU", draw=draw)
+
+
+def detection_task(validate, validate_every=1, draw=None):
+    """The `Task` of an SSD: multibox loss, and average precision on the validation data.
+
+    Args:
+        validate: `(model) -> {"val_mean_ap": ...}`, such as `evaluation.evaluate_detections` gives.
+        validate_every, draw: see `Task`.
+    """
+
+    def compile_arguments(model):
+        return {
+            "loss": MultiboxLoss(),
+            "metrics": [confidence_loss, localization_loss, positives],
+        }
+
+    return Task(
+        "detection",
+        compile_arguments,
+        "val_mean_ap",
+        "val mean AP",
+        shown=("confidence_loss", "localization_loss", "positives"),
+        validate=validate,
+        validate_every=validate_every,
+        draw=draw,
+    )
+
+
 def fit(
+    task,
     build_model,
     make_optimizer,
     train_batches,
@@ -48,11 +148,13 @@ def fit(
     """Fits a model, or goes on with the run that `workdir` holds.
 
     Args:
+        task: a `Task`.
         build_model: `() -> (model, WeightsReport)`; called only where a run begins.
         make_optimizer: `(is_pretrained) -> keras.optimizers.Optimizer`; called once for the
             variables that came from pretrained weights and once for all others.
         train_batches: `(first_step) -> batches` without end, from that step on, of uint8 images
-            `[B, H, W, 3]` and uint8 label maps `[B, H, W]` (255 = ignore).
+            `[B, H, W, 3]` and targets: uint8 label maps `[B, H, W]` (255 = ignore), or for SSD
+            float32 `[B, A, 5]` (`anchors.encode_targets`).
         validation_batches: finite batches of the same kind.
         workdir: the run folder; created where it is missing.
         run: what `run.json` records, a dict that JSON can hold, with at least
@@ -62,7 +164,7 @@ def fit(
         weight_decay: of the convolutions' kernels, as an L2 term `weight_decay / 2 * |w|^2` in
             the loss, which is how the papers' frameworks decay.
         jit_compile: whether to compile the steps with XLA (TensorFlow backend).
-        early_stop: end after this many epochs without a better validation mean IoU.
+        early_stop: end after this many epochs without a better value of the task's criterion.
         average_weights: momentum of an exponential moving average of the weights, for example
             0.999. The average is what is validated, kept in `best.keras` and returned.
 
@@ -89,7 +191,9 @@ def fit(
         print(f"resuming {workdir} after epoch {epochs_done} of {epochs}")
     else:
         model, weights = build_model()
-        _compile(model, make_optimizer, set(weights.loaded), weight_decay, run, average_weights)
+        _add_weight_decay(model, weight_decay)
+        optimizer = _optimizer(model, make_optimizer, set(weights.loaded), average_weights)
+        model.compile(optimizer, **task.compile_arguments(model), jit_compile=False)
         run = run | {
             "weights": {
                 "source": weights.source,
@@ -97,11 +201,11 @@ def fit(
                 "skipped": len(weights.skipped),
             }
         }
-    run = run | {"versions": versions(), "parameters": _parameter_counts(model)}
+    run = run | {"task": task.name, "versions": versions(), "parameters": _parameter_counts(model)}
     if not begun:
         workdir.mkdir(parents=True, exist_ok=True)
         write_run(workdir, run)
-    history = _History(workdir / "metrics.jsonl", epochs_done)
+    history = _History(workdir / "metrics.jsonl", epochs_done, task)
     if epochs_done >= epochs:
         print(f"{workdir} is complete: {epochs_done} epochs, best {history.best_line()}")
         return model
@@ -115,8 +219,14 @@ def fit(
     averaging = keras.callbacks.SwapEMAWeights() if average_weights else None
     if averaging:
         callbacks.append(averaging)
-    callbacks.append(_Recorder(workdir, history, epochs, steps_per_epoch, early_stop, averaging))
-    callbacks += _tensorboard(workdir, model, validation_batches, run["dataset"])
+    logs_directory = _tensorboard_directory(workdir)
+    # In this order: validation adds to the logs that the recorder and TensorBoard write.
+    callbacks.append(_Validation(task, epochs, averaging, logs_directory))
+    callbacks.append(
+        _Recorder(workdir, task, history, epochs, steps_per_epoch, early_stop, averaging)
+    )
+    if logs_directory:
+        callbacks.append(keras.callbacks.TensorBoard(logs_directory, write_graph=False))
     model.fit(
         _for_outputs(model, train_batches(epochs_done * steps_per_epoch)),
         validation_data=_for_outputs(model, validation_batches),
@@ -146,23 +256,6 @@ def versions():
 def has_gpu():
     """Whether the Keras backend sees a GPU."""
     return bool(keras.distribution.list_devices("gpu"))
-
-
-def _compile(model, make_optimizer, pretrained, weight_decay, run, average_weights):
-    classes = len(run["dataset"]["class_names"])
-    _add_weight_decay(model, weight_decay)
-    optimizer = _optimizer(model, make_optimizer, pretrained, average_weights)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=IGNORE)
-    if isinstance(model.output, dict):
-        model.compile(
-            optimizer,
-            loss={"logits": loss, "auxiliary_logits": loss},
-            loss_weights={"logits": 1 - AUXILIARY_SHARE, "auxiliary_logits": AUXILIARY_SHARE},
-            metrics={"logits": MeanIoU(classes)},
-            jit_compile=False,
-        )
-    else:
-        model.compile(optimizer, loss=loss, metrics=[MeanIoU(classes)], jit_compile=False)
 
 
 def _add_weight_decay(model, weight_decay):
@@ -300,8 +393,8 @@ def _load_checkpoint(path):
 class _History:
     """The lines of metrics.jsonl, one an epoch."""
 
-    def __init__(self, path, epochs_done):
-        self.path = path
+    def __init__(self, path, epochs_done, task):
+        self.path, self.task = path, task
         lines = path.read_text().splitlines() if path.exists() else []
         # A kill between this file and last.keras leaves a line too many; that epoch runs again.
         self.epochs = [json.loads(line) for line in lines[:epochs_done]]
@@ -313,16 +406,21 @@ class _History:
         os.replace(aside, self.path)
 
     def best(self):
-        return max(self.epochs, key=lambda line: line["val_mean_iou"])
+        """The best of the epochs whose criterion was measured, or None."""
+        measured = [line for line in self.epochs if self.task.criterion in line]
+        return max(measured, key=lambda line: line[self.task.criterion], default=None)
 
     def best_line(self):
         best = self.best()
-        return f"val mean IoU {best['val_mean_iou']:.4f} in epoch {best['epoch']}"
+        if best is None:
+            return f"{self.task.criterion_name} not measured yet"
+        return (
+            f"{self.task.criterion_name} {best[self.task.criterion]:.4f} in epoch {best['epoch']}"
+        )
 
     def stalled(self, patience):
-        return bool(
-            patience and self.epochs and len(self.epochs) - self.best()["epoch"] >= patience
-        )
+        best = self.best()
+        return bool(patience and best and len(self.epochs) - best["epoch"] >= patience)
 
 
 class _StopOnNonFiniteLoss(keras.callbacks.Callback):
@@ -340,12 +438,47 @@ class _StopOnNonFiniteLoss(keras.callbacks.Callback):
             )
 
 
+@contextlib.contextmanager
+def _averaged(averaging):
+    """Puts the averaged weights into the model for a while, where they are averaged."""
+    if averaging:
+        averaging.on_test_begin()
+    try:
+        yield
+    finally:
+        if averaging:
+            averaging.on_test_end()
+
+
+class _Validation(keras.callbacks.Callback):
+    """Adds to the logs what the task measures, and draws its pictures for TensorBoard."""
+
+    def __init__(self, task, epochs, averaging, logs_directory):
+        super().__init__()
+        self.task, self.epochs, self.averaging = task, epochs, averaging
+        self.logs_directory = logs_directory
+
+    def on_epoch_end(self, epoch, logs=None):
+        due = (epoch + 1) % self.task.validate_every == 0 or epoch + 1 == self.epochs
+        with _averaged(self.averaging):
+            if self.task.validate and due:
+                logs.update(self.task.validate(self.model))
+            if self.task.draw and self.logs_directory:
+                self._write(self.task.draw(self.model), epoch + 1)
+
+    def _write(self, picture, epoch):
+        import tensorflow as tf
+
+        with tf.summary.create_file_writer(str(self.logs_directory / "pictures")).as_default():
+            tf.summary.image("validation", picture[None], step=epoch)
+
+
 class _Recorder(keras.callbacks.Callback):
     """Writes a line of metrics, the best and the last model, and tells the time left."""
 
-    def __init__(self, workdir, history, epochs, steps_per_epoch, early_stop, averaging):
+    def __init__(self, workdir, task, history, epochs, steps_per_epoch, early_stop, averaging):
         super().__init__()
-        self.workdir, self.history, self.epochs = workdir, history, epochs
+        self.workdir, self.task, self.history, self.epochs = workdir, task, history, epochs
         self.steps_per_epoch, self.early_stop = steps_per_epoch, early_stop
         self.averaging = averaging
 
@@ -368,26 +501,30 @@ class _Recorder(keras.callbacks.Callback):
         if self.history.best() is line:
             self._save_best()
         _save_checkpoint(self.model, self.workdir / "last.keras", epoch + 1)
-        left = _duration(seconds * (self.epochs - epoch - 1))
-        print(
-            f"epoch {epoch + 1}/{self.epochs}: loss {logs['loss']:.4f}, "
-            f"val loss {logs['val_loss']:.4f}, val mean IoU {logs['val_mean_iou']:.4f} "
-            f"(best {self.history.best()['val_mean_iou']:.4f}); "
-            f"{_duration(seconds)}, {left} left",
-            flush=True,
-        )
+        print(self._line(line, seconds), flush=True)
         if self.history.stalled(self.early_stop):
-            print(f"stopping early: no better mean IoU in {self.early_stop} epochs")
+            print(
+                f"stopping early: no better {self.task.criterion_name} in {self.early_stop} epochs"
+            )
             self.model.stop_training = True
+
+    def _line(self, line, seconds):
+        shown = [f"{name.replace('_', ' ')} {line[name]:.4g}" for name in self.task.shown]
+        parts = [f"loss {line['loss']:.4f}" + (f" ({', '.join(shown)})" if shown else "")]
+        parts.append(f"val loss {line['val_loss']:.4f}")
+        if self.task.criterion in line:
+            best = self.history.best()[self.task.criterion]
+            value = line[self.task.criterion]
+            parts.append(f"{self.task.criterion_name} {value:.4f} (best {best:.4f})")
+        left = _duration(seconds * (self.epochs - line["epoch"]))
+        done = f"epoch {line['epoch']}/{self.epochs}"
+        return f"{done}: {', '.join(parts)}; {_duration(seconds)}, {left} left"
 
     def _save_best(self):
         # Without the optimizer, which only resuming needs; the layers are shared, not copied.
         model = keras.Model(self.model.input, self.model.output, name=self.model.name)
-        if self.averaging:
-            self.averaging.on_test_begin()
-        _save_checkpoint(model, self.workdir / "best.keras", self.history.best()["epoch"])
-        if self.averaging:
-            self.averaging.on_test_end()
+        with _averaged(self.averaging):
+            _save_checkpoint(model, self.workdir / "best.keras", self.history.best()["epoch"])
 
 
 def _duration(seconds):
@@ -396,48 +533,9 @@ def _duration(seconds):
     return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s"
 
 
-def _tensorboard(workdir, model, validation_batches, dataset):
-    """Callbacks for scalars and pictures, where TensorFlow is there to write them."""
+def _tensorboard_directory(workdir):
+    """Where TensorBoard's logs go, or None where TensorFlow is not there to write them."""
     if util.find_spec("tensorflow") is None:
         print("TensorFlow is not installed: this run writes no TensorBoard logs")
-        return []
-    directory = workdir / "tensorboard"
-    return [
-        keras.callbacks.TensorBoard(directory, write_graph=False),
-        _Pictures(directory / "pictures", validation_batches, dataset["palette"]),
-    ]
-
-
-class _Pictures(keras.callbacks.Callback):
-    """TensorBoard pictures of a few validation images: image, truth, prediction."""
-
-    COUNT = 4
-
-    def __init__(self, directory, validation_batches, palette):
-        super().__init__()
-        self.directory, self.palette = str(directory), palette
-        self.images, self.masks = [], []
-        for images, masks in validation_batches:
-            self.images += list(np.asarray(images))
-            self.masks += list(np.asarray(masks))
-            if len(self.images) >= self.COUNT:
-                break
-
-    def on_epoch_end(self, epoch, logs=None):
-        import tensorflow as tf
-
-        rows = []
-        for image, mask in list(zip(self.images, self.masks))[: self.COUNT]:
-            outputs = self.model.predict_on_batch(image[None])
-            logits = outputs["logits"] if isinstance(outputs, dict) else outputs
-            labels = np.argmax(logits[0], axis=-1).astype(np.uint8)
-            rows.append(
-                [
-                    image,
-                    drawing.overlay(image, mask, self.palette),
-                    drawing.overlay(image, labels, self.palette),
-                ]
-            )
-        sheet = drawing.gallery(rows, captions=["image", "truth", "prediction"])
-        with tf.summary.create_file_writer(self.directory).as_default():
-            tf.summary.image("validation", sheet[None], step=epoch + 1)
+        return None
+    return workdir / "tensorboard"

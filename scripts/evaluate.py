@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Measures a fitted segmentation model on a split of a dataset.
+"""Measures a fitted model on a split of a dataset.
 
     scripts/evaluate.py --run runs/camvid --split val
     scripts/evaluate.py --run runs/camvid --split val --scales 0.75,1,1.25 --flip
 
-Prints IoU by class, mean IoU and pixel accuracy, and writes evaluation.json, a picture of the
-confusion matrix and pictures of the worst images. The dataset is the run's own unless others
+Segmentation: prints IoU by class, mean IoU and pixel accuracy, and writes evaluation.json, a
+picture of the confusion matrix and pictures of the worst images. Detection: average precision by
+the rules of VOC and COCO, and precision-recall curves. The dataset is the run's own unless others
 are named.
 """
 
@@ -16,12 +17,13 @@ from pathlib import Path
 
 from kerasdense import command_line, drawing
 
+RIGHT = (60, 180, 75)  # color of a detection that found an object
+
 
 def main():
     arguments = parse()
 
-    from kerasdense import datasets, evaluation, runs
-    from kerasdense.data import pipeline
+    from kerasdense import datasets, runs
 
     model, facts = runs.load_run(arguments.run)
     dataset = facts["dataset"]
@@ -30,8 +32,7 @@ def main():
     source = arguments.source or (dataset.get("source") if name == dataset["name"] else None)
     prepared_dir = arguments.prepared_dir or dataset.get("prepared_dir")
     builder = datasets.load(name, source=source, prepared_dir=prepared_dir)
-    class_names = list(builder.info.metadata["class_names"])
-    palette = list(builder.info.metadata["palette"])
+    class_names, palette = datasets.classes(builder, facts["task"])
     if class_names != list(dataset["class_names"]):
         raise ValueError(
             f"The run knows the classes {', '.join(dataset['class_names'])}, {name} has "
@@ -40,6 +41,24 @@ def main():
     output = arguments.output or arguments.run / "evaluation"
     output.mkdir(parents=True, exist_ok=True)  # fails now rather than after the evaluation
     print(f"{arguments.run} on {name}, split {arguments.split}")
+    measure = {"segmentation": measure_segmentation, "detection": measure_detection}[facts["task"]]
+    result, picture_name, picture, worst = measure(arguments, model, builder, class_names, palette)
+    result = {"dataset": name, "split": arguments.split, "run": str(arguments.run), **result}
+    (output / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
+    drawing.save_picture(output / picture_name, picture)
+    for old in output.glob("worst_[0-9]_*.png"):
+        old.unlink()  # of an earlier evaluation
+    for rank, (file_name, picture) in enumerate(worst, 1):
+        stem = re.sub(r"[^\w.-]+", "_", Path(file_name).stem)
+        drawing.save_picture(output / f"worst_{rank}_{stem}.png", picture)
+    print(f"{result['images']} images; evaluation.json and pictures lie in {output}")
+
+
+def measure_segmentation(arguments, model, builder, class_names, palette):
+    """The result, name and content of its picture, and (file name, picture) of the worst images."""
+    from kerasdense import evaluation
+    from kerasdense.data import pipeline
+
     result, worst = evaluation.evaluate(
         model,
         pipeline.eval_batches(builder, arguments.split),
@@ -48,17 +67,26 @@ def main():
         flip=arguments.flip,
     )
     print(evaluation.table(result))
-    result = {"dataset": name, "split": arguments.split, "run": str(arguments.run), **result}
-    (output / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
     picture = drawing.confusion_matrix_picture(result["confusion_matrix"], class_names)
-    drawing.save_picture(output / "confusion_matrix.png", picture)
-    for old in output.glob("worst_[0-9]_*.png"):
-        old.unlink()  # of an earlier evaluation
-    for rank, found in enumerate(worst, 1):
-        stem = re.sub(r"[^\w.-]+", "_", Path(found["file_name"]).stem)
-        picture = worst_picture(found, class_names, palette)
-        drawing.save_picture(output / f"worst_{rank}_{stem}.png", picture)
-    print(f"{result['images']} images; evaluation.json and pictures lie in {output}")
+    pictures = [(found["file_name"], worst_picture(found, class_names, palette)) for found in worst]
+    return result, "confusion_matrix.png", picture, pictures
+
+
+def measure_detection(arguments, model, builder, class_names, palette):
+    """As `measure_segmentation`, of boxes."""
+    from kerasdense import evaluation
+    from kerasdense.data import pipeline
+
+    if arguments.flip or tuple(arguments.scales) != (1.0,):
+        raise ValueError("--scales and --flip average label maps; a detection run takes neither.")
+    samples = pipeline.detection_eval_batches(builder, arguments.split, model.input.shape[1:3], 8)
+    result, curves, worst = evaluation.evaluate_detections(model, samples, class_names)
+    print(evaluation.detection_table(result))
+    picture = drawing.precision_recall_picture(curves, result["ap_area"], palette)
+    pictures = [
+        (found["file_name"], worst_boxes_picture(found, class_names, palette)) for found in worst
+    ]
+    return result, "precision_recall.png", picture, pictures
 
 
 def worst_picture(found, class_names, palette):
@@ -75,6 +103,24 @@ def worst_picture(found, class_names, palette):
     accuracy = f"errors ({100 * found['pixel_accuracy']:.1f} % of the pixels are right)"
     grid = drawing.gallery([row], [Path(found["file_name"]).name, "truth", "prediction", accuracy])
     return drawing.gallery([[grid], [drawing.legend(class_names, palette, grid.shape[1])]])
+
+
+def worst_boxes_picture(found, class_names, palette):
+    """Truth, and the sure detections: right ones green, wrong ones red."""
+    image = drawing.resized(found["image"], found["size"])
+    truth = drawing.draw_boxes(image, found["boxes"], found["labels"], class_names, palette)
+    detections = found["detections"]
+    drawn = drawing.draw_boxes(
+        image,
+        detections["boxes"],
+        detections["labels"],
+        class_names,
+        palette,
+        detections["scores"],
+        colors=[RIGHT if correct else drawing.WRONG for correct in detections["correct"]],
+    )
+    name = Path(found["file_name"]).name
+    return drawing.gallery([[truth, drawn]], [f"{name}, truth", f"{found['errors']} errors"])
 
 
 def parse():

@@ -14,7 +14,7 @@ from kerasdense import command_line
 
 
 def main():
-    parser = command_line.fit_parser(
+    parser = command_line.segmentation_fit_parser(
         __doc__, epochs=250, batch_size=16, size=(320, 320), scales=(0.5, 2.0)
     )
     args = parser.parse_args()

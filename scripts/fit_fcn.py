@@ -14,7 +14,7 @@ from kerasdense import command_line
 
 
 def main():
-    parser = command_line.fit_parser(
+    parser = command_line.segmentation_fit_parser(
         __doc__, epochs=175, batch_size=20, size=(512, 512), learning_rate=1e-4
     )
     parser.add_argument("--backbone", choices=("vgg16", "resnet50"), default="vgg16")

@@ -20,7 +20,7 @@ VARIANTS = {  # output stride of the backbone, prediction stride
 
 
 def main():
-    parser = command_line.fit_parser(
+    parser = command_line.segmentation_fit_parser(
         __doc__, epochs=30, batch_size=4, size=(448, 1024), learning_rate=5e-4, backbone_rate=0.5
     )
     parser.add_argument("--variant", choices=VARIANTS, default="ladder_4x")

@@ -104,7 +104,7 @@ def test_signatures_have_the_published_shapes(tmp_path):
         "probabilities": (tf.float32, [None, None, None, 4])
     }
     classes = json.loads((version / "assets" / "classes.json").read_text())
-    assert classes == {"class_names": NAMES, "palette": PALETTE}
+    assert classes == {"task": "segmentation", "class_names": NAMES, "palette": PALETTE}
 
 
 def test_versions_count_up(tmp_path):

@@ -1,7 +1,9 @@
-"""The two pipelines on a tiny prepared dataset: order, padding, determinism, continuation."""
+"""The pipelines on tiny prepared datasets: order, padding, determinism, continuation."""
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from kerasdense import datasets
@@ -26,6 +28,54 @@ def builder(tmp_path_factory):
     (source / "splits" / "train.txt").write_text("a\nb\nc\n")
     (source / "splits" / "val.txt").write_text("d\ne\n")
     return datasets.load("folder", source, tmp_path_factory.mktemp("prepared"))
+
+
+class Objects(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Five pictures, of which picture i has i boxes; their masks are damaged."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    url_infos = None
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+            "boxes": tfds.features.Tensor(shape=(None, 4), dtype=np.float32),
+            "labels": tfds.features.Tensor(shape=(None,), dtype=np.int64),
+            "difficult": tfds.features.Tensor(shape=(None,), dtype=np.bool_),
+            "file_name": tfds.features.Text(),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"val": self._generate_examples()}
+
+    def _generate_examples(self):
+        for i in range(5):
+            yield (
+                i,
+                {
+                    "image": np.full((20 + i, 30 - i, 3), 50 * i, np.uint8),
+                    "mask": b"no picture",
+                    "boxes": np.tile(np.float32([[0.1, 0.2, 0.5, 0.6]]), (i, 1)),
+                    "labels": np.arange(i),
+                    "difficult": np.arange(i) == 1,
+                    "file_name": f"picture{i}",
+                },
+            )
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory):
+    builder = Objects(data_dir=tmp_path_factory.mktemp("prepared"))
+    builder.download_and_prepare()
+    return builder
+
+
+def corners(sample):
+    """A target of static shape [3]: how many boxes, and the sums of their left and top edges."""
+    count = tf.cast(tf.shape(sample["labels"]), tf.float32)
+    return tf.concat([count, tf.reduce_sum(sample["boxes"][:, :2], axis=0)], axis=0)
 
 
 CROP = augment.compose(augment.random_scale_crop((16, 16)), augment.random_flip())
@@ -75,6 +125,36 @@ def test_a_later_first_step_continues_the_stream(builder, first_step):
     assert_same(whole[first_step:], rest)
 
 
+def test_a_stream_of_boxes_continues_and_depends_on_the_seed_alone(objects):
+    def stream(seed, first_step=0):
+        batches = pipeline.train_batches(
+            objects, "val", 2, augment.ssd_augmentation((24, 32)), seed, first_step,
+            features=pipeline.DETECTION, targets=corners,
+        )  # fmt: skip
+        images, targets = batches.element_spec
+        assert images.shape == (2, 24, 32, 3) and images.dtype == tf.uint8
+        assert targets.shape == (2, 3) and targets.dtype == tf.float32
+        return take(batches, 9 - first_step)
+
+    whole = stream(0)
+    assert_same(whole, stream(0))
+    assert_same(whole[4:], stream(0, first_step=4))
+    assert any(not np.array_equal(a[1], b[1]) for a, b in zip(whole, stream(1)))
+
+
+def test_targets_see_the_augmented_sample(objects):
+    def shift(sample, seed):
+        return augment.warp((6, 8))(sample, seed) | {"boxes": sample["boxes"] + 0.25}
+
+    batches = pipeline.train_batches(
+        objects, "val", 5, shift, features=pipeline.DETECTION, targets=corners
+    )
+    _, targets = take(batches, 1)[0]
+    # Sample i has i boxes at (0.1, 0.2), here at (0.35, 0.45); without boxes the sums are 0.
+    expected = [[i, 0.35 * i, 0.45 * i] for i in range(5)]
+    np.testing.assert_allclose(sorted(targets.tolist()), expected, atol=1e-6)
+
+
 def test_evaluation_drops_nothing_and_pads_with_ignore(builder):
     batches = pipeline.eval_batches(builder, "train", batch_size=2)
     assert len(batches) == 2
@@ -96,7 +176,60 @@ def test_evaluation_pads_to_a_multiple(builder):
         assert batch["mask"].shape == batch["image"].shape[:3]
 
 
-def test_bad_arguments_are_named(builder):
+def test_evaluation_of_boxes_drops_nothing_and_pads_without_objects(objects):
+    batches = pipeline.detection_eval_batches(objects, "val", (12, 16), batch_size=2)
+    assert len(batches) == 3
+    spec = batches.element_spec
+    assert spec["image"].shape == (None, 12, 16, 3) and spec["image"].dtype == tf.uint8
+    assert spec["boxes"].dtype == tf.float32 and spec["labels"].dtype == tf.int64
+    assert spec["difficult"].dtype == tf.bool and spec["size"].dtype == tf.int32
+    names = []
+    for batch in batches.as_numpy_iterator():
+        assert set(batch) == {"image", "boxes", "labels", "difficult", "size", "file_name"}
+        numbers = [int(name[-1:]) for name in batch["file_name"]]
+        most = max(numbers)
+        for i, number in enumerate(numbers):
+            assert (batch["image"][i] == 50 * number).all()
+            np.testing.assert_array_equal(batch["size"][i], [20 + number, 30 - number])
+            filler = most - number
+            expected = np.float32([[0.1, 0.2, 0.5, 0.6]] * number + [[0, 0, 0, 0]] * filler)
+            np.testing.assert_array_equal(batch["boxes"][i], expected.reshape(most, 4))
+            labels = [*range(number), *[-1] * filler]
+            np.testing.assert_array_equal(batch["labels"][i], labels)
+            np.testing.assert_array_equal(batch["difficult"][i], np.array(labels) == 1)
+        names += numbers
+    stored = [record["file_name"] for record in tfds.as_numpy(pipeline._records(
+        objects, "val", ("file_name",)))]  # fmt: skip
+    assert names == [int(name[-1:]) for name in stored] and sorted(names) == [0, 1, 2, 3, 4]
+
+
+def test_evaluation_of_boxes_sees_what_training_sees(objects):
+    batches = pipeline.detection_eval_batches(objects, "val", (7, 9), targets=corners)
+    evaluated = {batch["targets"][0, 0].numpy(): batch for batch in batches}
+    training = pipeline.train_batches(
+        objects, "val", 1, augment.warp((7, 9)), features=pipeline.DETECTION, targets=corners
+    )
+    for images, targets in take(training, 5):
+        batch = evaluated[targets[0, 0]]
+        np.testing.assert_array_equal(batch["image"], images)
+        np.testing.assert_array_equal(batch["targets"], targets)
+
+
+def test_only_what_a_task_needs_is_decoded(objects):
+    with pytest.raises(tf.errors.InvalidArgumentError):  # the masks are damaged: see the others
+        next(iter(pipeline.eval_batches(objects, "val")))
+
+
+def test_what_a_dataset_does_not_hold_is_named(builder):
+    with pytest.raises(ValueError, match="folder holds no boxes and no labels and no difficult"):
+        pipeline.detection_eval_batches(builder, "val", (10, 10))
+    with pytest.raises(ValueError, match="It holds: image, mask, file_name"):
+        pipeline.train_batches(builder, "train", 1, CROP, features=pipeline.DETECTION)
+
+
+def test_bad_arguments_are_named(builder, objects):
+    with pytest.raises(ValueError, match="positive height and width, received 0x10"):
+        pipeline.detection_eval_batches(objects, "val", (0, 10))
     with pytest.raises(ValueError, match="no split 'test'. It has: train, val"):
         pipeline.eval_batches(builder, "test")
     with pytest.raises(ValueError, match="batch_size must be at least 1, received 0"):

@@ -65,8 +65,12 @@ def fit(workdir, epochs=2, build=toy_model, pretrained=(), rate=0.1, **options):
         "validation_batches": batches(1000, count=2),
         "run": run_facts(),
         "steps_per_epoch": 10,
-    }
-    return training.fit(workdir=workdir, epochs=epochs, **(settings | options))
+    } | options
+    dataset = settings["run"]["dataset"]
+    task = training.segmentation_task(
+        dataset["class_names"], dataset["palette"], settings["validation_batches"]
+    )
+    return training.fit(settings.pop("task", task), workdir=workdir, epochs=epochs, **settings)
 
 
 def lines(workdir):

@@ -1,0 +1,53 @@
+"""From the raw output of an SSD to detections: the same code evaluates, predicts and is exported.
+
+B batch, A anchors, C classes, D detections.
+"""
+
+import tensorflow as tf
+
+from kerasdense import boxes
+
+# Liu et al. 2016, sec. 2.4 (inference) and 3.1
+LEAST_SCORE = 0.01
+CANDIDATES = 400  # of each class and image, the best by score, before non-maximum suppression
+OVERLAP = 0.45  # IoU above which the lower score is suppressed
+DETECTIONS = 200  # kept of each image, the best of all classes
+
+
+def decode_detections(raw, anchors, least_score=LEAST_SCORE):
+    """Detections of a batch: decoded, the best of each class, non-maximum suppression by class.
+
+    Args:
+        raw: output of `models.ssd`, float32 [B, A, C + 1 + 4]: logits, background first, and
+            encoded offsets. A NumPy array, or a tensor of TensorFlow.
+        anchors: float32 [A, 4] of the model, see `anchors.anchors_of`.
+        least_score: in [0, 1); what scores less is no detection.
+
+    Returns a dict of tensors, best scores first, zeros after the last detection:
+        `boxes` float32 [B, 200, 4], xyxy relative to the image and inside it; `scores` float32
+        [B, 200]; `classes` int32 [B, 200], 0 for the first class after the background;
+        `num_detections` int32 [B].
+
+    Reference: Liu et al., "SSD: Single Shot MultiBox Detector", ECCV 2016, sec. 2.4.
+    """
+    raw = tf.cast(raw, tf.float32)
+    scores = tf.nn.softmax(raw[..., :-4])[..., 1:]  # [B, A, C]
+    candidates = min(CANDIDATES, scores.shape[1])
+    scores, indices = tf.math.top_k(tf.transpose(scores, [0, 2, 1]), candidates)  # [B, C, K]
+    found = tf.gather(boxes.decode(raw[..., -4:], anchors), indices, batch_dims=1)  # [B, C, K, 4]
+    # Clipped before the suppression, as in the authors' code: overlaps are those inside the image.
+    found = boxes.clip(found)
+    suppressed = tf.image.combined_non_max_suppression(
+        tf.transpose(found, [0, 2, 1, 3]),
+        tf.transpose(scores, [0, 2, 1]),
+        max_output_size_per_class=candidates,
+        max_total_size=DETECTIONS,
+        iou_threshold=OVERLAP,
+        score_threshold=least_score,
+    )
+    return {
+        "boxes": suppressed.nmsed_boxes,
+        "scores": suppressed.nmsed_scores,
+        "classes": tf.cast(suppressed.nmsed_classes, tf.int32),
+        "num_detections": suppressed.valid_detections,
+    }
