@@ -9,7 +9,6 @@ Legend: N, M boxes; A anchors.
 
 import sys
 
-import keras
 import numpy as np
 
 # Offsets are divided by these, so that all four have deviations near 1 (Liu et al. 2016; the
@@ -122,4 +121,6 @@ def _namespace(*arrays):
     tensorflow = sys.modules.get("tensorflow")  # where it is not loaded, there is no tensor of it
     if tensorflow and any(tensorflow.is_tensor(array) for array in arrays):
         return tensorflow.experimental.numpy
+    import keras  # only here: measuring detections is NumPy's work, and starts in no time
+
     return keras.ops
