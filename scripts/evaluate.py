@@ -29,6 +29,10 @@ def main():
     dataset = facts["dataset"]
     # Another dataset has another source: the run's own serves only its own dataset.
     name = arguments.dataset or dataset["name"]
+    if name is None:
+        raise ValueError(
+            f"{arguments.run} was fitted on no dataset of ours. Name one by --dataset."
+        )
     source = arguments.source or (dataset.get("source") if name == dataset["name"] else None)
     prepared_dir = arguments.prepared_dir or dataset.get("prepared_dir")
     builder = datasets.load(name, source=source, prepared_dir=prepared_dir)
@@ -106,9 +110,13 @@ def worst_picture(found, class_names, palette):
 
 
 def worst_boxes_picture(found, class_names, palette):
-    """Truth, and the sure detections: right ones green, wrong ones red."""
+    """Truth, difficult objects dashed; and the sure detections, right green and wrong red."""
     image = drawing.resized(found["image"], found["size"])
-    truth = drawing.draw_boxes(image, found["boxes"], found["labels"], class_names, palette)
+    truth = image
+    for kind in (False, True):
+        mine = found["difficult"] == kind
+        boxes, labels = found["boxes"][mine], found["labels"][mine]
+        truth = drawing.draw_boxes(truth, boxes, labels, class_names, palette, dashed=kind)
     detections = found["detections"]
     drawn = drawing.draw_boxes(
         image,

@@ -93,7 +93,7 @@ def main():
         "arguments": {},
         "command": shlex.join(sys.argv),
         "dataset": {
-            "name": "torchvision",
+            "name": None,  # evaluate.py is told one by --dataset
             "source": None,
             "prepared_dir": None,
             "class_names": class_names,

@@ -7,8 +7,8 @@
 A segmentation model writes for each image NAME.png, a palette PNG whose pixel values are class
 ids, and NAME_overlay.png; once: legend.png. A detection model writes NAME_boxes.jpg, showing what
 scores at least --score, and of all images together, whatever the score, VOC's result files
-comp4_det_test_CLASS.txt and MOT's det.txt (det_CLASS.txt if there are several classes). Frames
-have the numbers of their files if all names are numbers, else they are counted.
+voc/comp4_det_test_CLASS.txt and MOT's mot/det.txt (det_CLASS.txt if there are several classes).
+Frames have the numbers of their files if all names are numbers, else they are counted.
 
 Images that cannot be read are named and skipped; the exit status is then 1.
 """
@@ -133,12 +133,13 @@ class Boxes:
     def finish(self, images):
         frames = frame_numbers(images)
         annotation_files.write_voc_results(
-            self.output,
+            self.output / "voc",
             "test",
             [name for name, *_ in self.found.values()],
             [(boxes, classes, scores) for _, boxes, classes, scores in self.found.values()],
             self.class_names,
         )
+        (self.output / "mot").mkdir(exist_ok=True)
         for index, class_name in enumerate(self.class_names):
             mot_frames, mot_boxes, mot_scores = [], np.zeros((0, 4)), np.zeros(0)
             for path, (_, boxes, classes, scores) in self.found.items():
@@ -147,7 +148,9 @@ class Boxes:
                 mot_boxes = np.concatenate([mot_boxes, boxes[mine]])
                 mot_scores = np.concatenate([mot_scores, scores[mine]])
             name = "det.txt" if len(self.class_names) == 1 else f"det_{class_name}.txt"
-            annotation_files.write_mot(self.output / name, mot_frames, mot_boxes, mot_scores)
+            annotation_files.write_mot(
+                self.output / "mot" / name, mot_frames, mot_boxes, mot_scores
+            )
 
 
 def find_images(paths, output):

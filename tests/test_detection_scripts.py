@@ -82,12 +82,13 @@ def test_run_and_saved_model_find_the_same_boxes(workplace, script):
         assert status == 0, err
     for name in NAMES:
         first, second = (
-            read_mot(workplace / kind / f"det_{name}.txt") for kind in ("run", "saved-model")
+            read_mot(workplace / kind / "mot" / f"det_{name}.txt")
+            for kind in ("run", "saved-model")
         )
         np.testing.assert_allclose(first.boxes, second.boxes, atol=0.01)
         np.testing.assert_array_equal(first.frames, second.frames)
         # The same boxes in VOC's form, image by image.
-        results = read_voc_results(workplace / "run", NAMES)[name]
+        results = read_voc_results(workplace / "run" / "voc", NAMES)[name]
         np.testing.assert_allclose(sorted(results.scores), sorted(first.confidences), atol=1e-5)
     stems = sorted(path.stem for path in images.iterdir())
     for stem in stems:
@@ -120,11 +121,11 @@ def test_a_sequence_of_frames_becomes_a_det_txt_that_can_be_evaluated(workplace,
         "--output", tmp_path / "out",
     )  # fmt: skip
     assert status == 0, err
-    assert set(read_mot(tmp_path / "out" / "det_car.txt").frames) <= {3, 7}
+    assert set(read_mot(tmp_path / "out" / "mot" / "det_car.txt").frames) <= {3, 7}
     (tmp_path / "gt.txt").write_text("3,1,10,10,20,20,1,-1,-1,-1\n")
     status, out, _ = script(
         "evaluate_detections", "--format", "mot", "--ground-truth", tmp_path / "gt.txt",
-        "--detections", tmp_path / "out" / "det_car.txt",
+        "--detections", tmp_path / "out" / "mot" / "det_car.txt",
     )  # fmt: skip
     assert status == 0 and json.loads(out)["ground_truth"] == 1
 
