@@ -20,10 +20,12 @@ LARGEST_CELL, SMALLEST_CELL, MATRIX_SIDE = 46, 6, 900  # pixels
 # Rows of the confusion matrix from 0 % to 100 %: light to dark, so that it also prints in grey.
 HEAT = np.array([[247, 251, 255], [198, 219, 239], [107, 174, 214], [33, 113, 181], [8, 48, 107]])
 WRONG = np.array([230, 25, 75])
-LINES_ACROSS, TAGS_ACROSS = 200, 26  # widths of a box's line, heights of a tag in a picture's side
+LINES, TAGS = 200, 26  # as many lines of boxes, or heights of tags, fill a picture's shorter side
+CROWD = 50  # boxes, from here on with lines and tags of 60 % and without halos
 TAG_SIZES = 10, 28  # pixels: smallest and largest font of a tag
 LUMA = (0.299, 0.587, 0.114)  # share of red, green and blue in brightness
 GRID = (233, 236, 239)
+FINER = 3  # curves are drawn so much larger
 
 
 def colorize(mask, palette):
@@ -176,13 +178,15 @@ def confusion_matrix_picture(matrix, class_names):
     return np.asarray(canvas)
 
 
-def draw_boxes(image, boxes, labels, class_names, palette, scores=None, colors=None):
+def draw_boxes(image, boxes, labels, class_names, palette, scores=None, colors=None, dashed=False):
     """`image` uint8 [H, W, 3] with its boxes, each tagged with its class and score: a new picture.
 
     `boxes`: [N, 4], xyxy relative to the image; `labels`: int [N] into `class_names` and
     `palette`; `scores`: [N] from 0 to 1, written in per cent, the best on top; `colors`: N
-    [r, g, b] instead of the palette's. A tag that would hide one of a better score is left out.
-    Raises: ValueError if the image is none, or a label has no name.
+    [r, g, b] instead of the palette's; `dashed`: for boxes of another kind than those that the
+    picture shows already. A tag that would hide one of a better score is left out.
+    Raises: ValueError if the image is none, N is not the same everywhere, a box is not finite, or
+    a label has no name.
     """
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
@@ -190,47 +194,38 @@ def draw_boxes(image, boxes, labels, class_names, palette, scores=None, colors=N
             f"Boxes are drawn on an RGB picture, expected uint8 [H, W, 3], received {image.dtype} "
             f"{list(image.shape)}."
         )
-    boxes, labels = np.reshape(boxes, (-1, 4)), np.asarray(labels, int)
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
-        raise ValueError(
-            f"The boxes have labels from {labels.min()} to {labels.max()}, but there are "
-            f"{len(class_names)} classes (0-{len(class_names) - 1}). Do they belong to another "
-            f"dataset?"
-        )
+    boxes, labels = _checked_boxes(boxes, labels, class_names, scores=scores, colors=colors)
+    colors = [palette[label] for label in labels] if colors is None else colors
+    colors = [tuple(int(channel) for channel in color) for color in colors]
     height, width = image.shape[:2]
-    corners = np.rint(boxes * [width, height, width, height]).astype(int)
-    colors = [tuple(palette[label]) for label in labels] if colors is None else colors
-    line = max(1, round(min(height, width) / LINES_ACROSS))
-    font = _font(int(np.clip(min(height, width) / TAGS_ACROSS, *TAG_SIZES)))
+    crowded = len(boxes) > CROWD
+    side = min(height, width) * (0.6 if crowded else 1)
+    line = max(1, round(side / LINES))
+    font = _font(int(np.clip(side / TAGS, *TAG_SIZES)))
+    corners = np.rint(np.clip(boxes, 0, 1) * [width, height, width, height]).astype(int)
+    corners[:, :2] = np.minimum(corners[:, :2], [width - 1, height - 1])
+    corners[:, 2:] = np.maximum(corners[:, 2:] - 1, corners[:, :2])  # the last pixels inside
+    best_first = np.arange(len(boxes)) if scores is None else np.argsort(-np.asarray(scores))
+
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
-    best_first = np.arange(len(boxes)) if scores is None else np.argsort(-np.asarray(scores))
     for i in best_first[::-1]:
-        left, top, right, bottom = corners[i]
-        right, bottom = max(right - 1, left), max(bottom - 1, top)
-        draw.rectangle((left, top, right, bottom), outline=tuple(colors[i]), width=line)
-    tags = []
+        _outline(draw, corners[i], colors[i], line, dashed, halo=not crowded)
+    taken = np.zeros((height, width), bool)  # by tags
     for i in best_first:
-        text = class_names[labels[i]]
-        text = text if scores is None else f"{text} {100 * scores[i]:.0f}"
+        score = "" if scores is None else f" {100 * scores[i]:.0f}"
+        text = _shorten(class_names[labels[i]] + score, width - 4, font)
         tag_width, tag_height = _text_size(text, font)[0] + 4, int(font.size) + 4
         left, top = corners[i][:2]
-        # Above the box, or inside where there is no room; never outside the picture.
-        y = top - tag_height if top >= tag_height else top
-        x, y = (
-            int(np.clip(position, 0, max(0, side)))
-            for position, side in ((left, width - tag_width), (y, height - tag_height))
-        )
-        tag = (x, y, x + tag_width, y + tag_height)
-        if any(
-            tag[0] < other[2] and other[0] < tag[2] and tag[1] < other[3] and other[1] < tag[3]
-            for other in tags
-        ):
+        # Above the box, or inside it where there is no room; never outside the picture.
+        x = max(0, min(left, width - tag_width))
+        y = top - tag_height if top >= tag_height else min(top, height - tag_height)
+        place = slice(max(0, y), y + tag_height), slice(x, x + tag_width)
+        if y < 0 or tag_width > width or taken[place].any():
             continue
-        tags.append(tag)
-        draw.rectangle((*tag[:2], tag[2] - 1, tag[3] - 1), fill=tuple(colors[i]))
-        ink = INK if np.dot(colors[i], LUMA) > 140 else PAPER
-        draw.text((x + 2, y + tag_height // 2), text, ink, font, anchor="lm")
+        taken[place] = True
+        draw.rectangle((x, y, x + tag_width - 1, y + tag_height - 1), fill=colors[i])
+        draw.text((x + 2, y + tag_height // 2), text, _ink_on(colors[i]), font, anchor="lm")
     return np.asarray(canvas)
 
 
@@ -239,39 +234,54 @@ def precision_recall_picture(curves, average_precisions, palette):
 
     `curves`: {class name: (recall [N], precision [N])}, recall rising; `average_precisions`:
     {class name: AP or None}, a class with None is not drawn; `palette`: a color a class.
+    Raises: ValueError if there is no class, or a class has no average precision or no color.
     """
+    if not curves or curves.keys() != average_precisions.keys() or len(palette) < len(curves):
+        raise ValueError(
+            f"Curves need one average precision and one color each, received {len(curves)} curves, "
+            f"{len(average_precisions)} average precisions and {len(palette)} colors."
+        )
+    present = [value for value in average_precisions.values() if value is not None]
+    mean = f"mean {100 * sum(present) / len(present):.1f}" if present else "all classes absent"
+    entries = [
+        f"{name}  absent"
+        if average_precisions[name] is None
+        else f"{name}  {100 * average_precisions[name]:.1f}"
+        for name in curves
+    ]
     font, small = _font(15), _font(12)
-    left, top, side = 64, 56, 440
-    legend_width = 40 + max(_text_size(f"{name}  100.0", font)[0] for name in curves)
-    height = max(top + side + 56, top + 24 * len(curves) + 2 * MARGIN)
-    canvas = Image.new("RGB", (left + side + 2 * MARGIN + legend_width, height), PAPER)
+    left, top, side, line = 64, 56, 440, 24
+    rows = min(len(entries), side // line)
+    column = 40 + max(_text_size(entry, font)[0] for entry in entries)
+    columns = math.ceil(len(entries) / rows)
+    size = (left + side + 2 * MARGIN + columns * column, top + side + 56)
+    canvas = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(canvas)
     draw.text((MARGIN, MARGIN), "Precision and recall", INK, _font(17))
-    draw.text((MARGIN, MARGIN + 24), "legend: average precision (all points) in %", FAINT, small)
-
-    def place(recall, precision):
-        return left + side * recall, top + side * (1 - precision)
-
-    for tick in np.linspace(0, 1, 6):
-        draw.line((*place(tick, 0), *place(tick, 1)), GRID)
-        draw.line((*place(0, tick), *place(1, tick)), GRID)
-        x, y = place(tick, 0)
-        draw.text((x, y + MARGIN), f"{tick:.1f}", FAINT, small, anchor="mt")
-        x, y = place(0, tick)
-        draw.text((x - MARGIN, y), f"{tick:.1f}", FAINT, small, anchor="rm")
+    note = f"legend: average precision (all points) in %, {mean}"
+    draw.text((MARGIN, MARGIN + 24), note, FAINT, small)
     draw.text((left + side / 2, top + side + 28), "recall", INK, font, anchor="mt")
     _vertical_text(canvas, (left - 44, top + side // 2 + 30), "precision", font, INK)
-    for row, ((name, (recall, precision)), color) in enumerate(zip(curves.items(), palette)):
-        value = average_precisions[name]
-        y = top + MARGIN + 24 * row
-        x = left + side + 2 * MARGIN
+
+    # Drawn larger and reduced: Pillow's lines have steps.
+    fine = Image.new("RGB", (FINER * side, FINER * side), PAPER)
+    pen = ImageDraw.Draw(fine)
+    for tick in np.linspace(0, 1, 6):
+        position = FINER * side * tick
+        pen.line((position, 0, position, FINER * side), GRID, FINER)
+        pen.line((0, position, FINER * side, position), GRID, FINER)
+        draw.text((left + side * tick, top + side + MARGIN), f"{tick:.1f}", FAINT, small, "mt")
+        draw.text((left - MARGIN, top + side * (1 - tick)), f"{tick:.1f}", FAINT, small, "rm")
+    for number, ((name, (recall, precision)), color) in enumerate(zip(curves.items(), palette)):
+        x = left + side + 2 * MARGIN + number // rows * column
+        y = top + MARGIN + number % rows * line
         draw.rectangle((x, y - 2, x + 16, y + 2), fill=tuple(color))
-        text = "absent" if value is None else f"{100 * value:.1f}"
-        draw.text((x + 24, y), f"{name}  {text}", INK, font, anchor="lm")
-        if value is not None and len(recall):
-            points = [place(r, p) for r, p in zip(recall, precision)]
-            draw.line([place(0, precision[0]), *points], tuple(color), width=2)
-    draw.rectangle((*place(0, 1), *place(1, 0)), outline=FAINT)
+        draw.text((x + 24, y), entries[number], INK, font, anchor="lm")
+        if average_precisions[name] is not None and len(recall):
+            points = np.stack([[0, *recall], 1 - np.array([precision[0], *precision])], axis=1)
+            pen.line([tuple(point) for point in FINER * side * points], tuple(color), 2 * FINER)
+    canvas.paste(fine.resize((side, side), Image.Resampling.BOX), (left, top))
+    draw.rectangle((left, top, left + side, top + side), outline=FAINT)
     return np.asarray(canvas)
 
 
@@ -328,6 +338,55 @@ def _label_map(mask):
             f"{mask.shape} of {mask.dtype}."
         )
     return mask
+
+
+def _checked_boxes(boxes, labels, class_names, **more):
+    """Boxes [N, 4] and labels int [N] as arrays, after a look at them and at `more` of them."""
+    boxes, labels = np.asarray(boxes, np.float64), np.asarray(labels)
+    boxes = boxes.reshape(0, 4) if boxes.size == 0 else boxes
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or not np.isfinite(boxes).all():
+        raise ValueError(
+            f"Boxes must be finite numbers [N, 4], relative xyxy, received shape {boxes.shape}"
+            + (" with NaN or infinity." if boxes.ndim == 2 and boxes.shape[1] == 4 else ".")
+        )
+    for name, values in {"labels": labels, **more}.items():
+        if values is not None and len(values) != len(boxes):
+            raise ValueError(f"{len(boxes)} boxes need as many {name}, received {len(values)}.")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
+        raise ValueError(
+            f"The boxes have labels from {labels.min()} to {labels.max()}, but there are "
+            f"{len(class_names)} classes (0-{len(class_names) - 1}). Do they belong to another "
+            f"dataset?"
+        )
+    return boxes, labels.astype(int)
+
+
+def _ink_on(color):
+    """Dark or light, whatever is read better on `color`."""
+    return INK if np.dot(color, LUMA) > 140 else PAPER
+
+
+def _outline(draw, corners, color, line, dashed, halo):
+    """A rectangle whose outermost pixels are `corners`; dashes alternate with dark ones.
+
+    A `halo` of one pixel in- and outside lets it be seen where the picture has its color.
+    """
+    left, top, right, bottom = corners.tolist()
+    if halo:
+        around = (left - 1, top - 1, right + 1, bottom + 1)
+        draw.rectangle(around, outline=_ink_on(color), width=line + 2)
+    draw.rectangle((left, top, right, bottom), outline=INK if dashed else color, width=line)
+    if not dashed:
+        return
+    dash = 5 * line
+    for x in range(left, right + 1, 2 * dash):
+        end = min(x + dash - 1, right)
+        draw.rectangle((x, top, end, min(top + line - 1, bottom)), fill=color)
+        draw.rectangle((x, max(bottom - line + 1, top), end, bottom), fill=color)
+    for y in range(top, bottom + 1, 2 * dash):
+        end = min(y + dash - 1, bottom)
+        draw.rectangle((left, y, min(left + line - 1, right), end), fill=color)
+        draw.rectangle((max(right - line + 1, left), y, right, end), fill=color)
 
 
 def _lookup_table(mask, palette):

@@ -73,6 +73,101 @@ def test_confusion_matrix_picture_in_all_sizes():
     assert (large == drawing.HEAT[-1]).all(axis=-1).any()
 
 
+GREY = np.full((80, 120, 3), 128, np.uint8)
+
+
+def colored(picture, color):
+    return (picture == np.array(color)).all(axis=-1)
+
+
+def test_a_box_encloses_its_pixels_and_nothing_else_changes():
+    before = GREY.copy()
+    picture = drawing.draw_boxes(before, [[0.25, 0.5, 0.75, 0.95]], [0], NAMES, PALETTE)
+    # Columns 30 to 89 and rows 40 to 75: a line of one pixel, and one pixel of halo around.
+    red = colored(picture, PALETTE[0])
+    for edge in (red[40:76, 30], red[40:76, 89], red[75, 30:90], red[40, 30:90]):
+        assert edge.all()
+    assert not red[42:75, 32:89].any() and (picture[42:74, 32:88] == 128).all()
+    tag = red[:40]
+    assert 50 < tag.sum() < 40 * 60  # above the box, filled
+    assert (picture[77:] == 128).all() and (picture[41:, 91:] == 128).all()
+    np.testing.assert_array_equal(before, GREY)
+
+
+CORNERS = [[0, 0, 0.1, 0.1], [0.9, 0, 1, 0.1], [0, 0.9, 0.1, 1], [0.9, 0.9, 1, 1]]
+
+
+@pytest.mark.parametrize("box", [*CORNERS, [-3, -3, 9, 9], [0.5, 0.5, 0.5, 0.5]])
+@pytest.mark.parametrize("color", [[255, 255, 255], [0, 0, 0], [255, 255, 0], [0, 0, 255]])
+def test_tags_are_inside_and_can_be_read(box, color):
+    picture = drawing.draw_boxes(GREY, [box], [0], ["box"], [color], [0.5])
+    rows = np.flatnonzero(colored(picture, color).sum(axis=1) > 15)[:14]
+    assert rows[-1] - rows[0] >= 10  # the tag is 14 rows high, some of which the text interrupts
+    tag = picture[rows[0] : rows[-1], colored(picture, color)[rows[0]]]
+    contrast = np.abs((tag - np.array(color, float)) @ [0.299, 0.587, 0.114])
+    assert contrast.max() > 150  # the grey around differs by 128 at most
+
+
+def test_a_tag_is_whole_on_a_low_picture():
+    picture = drawing.draw_boxes(GREY[:20], [[0, 0.6, 1, 1]], [0], NAMES, PALETTE)
+    assert colored(picture, PALETTE[0])[6, :20].all()  # 14 rows high, the last row is the 20th
+
+
+def test_the_best_score_lies_on_top():
+    boxes = [[0.1, 0.3, 0.9, 0.9]] * 3
+    picture = drawing.draw_boxes(GREY, boxes, [0, 1, 2], NAMES, PALETTE, [0.2, 0.9, 0.5])
+    # The bottom edge; the tags of the others would hide the best one's and are left out.
+    assert colored(picture, PALETTE[1])[71, 12:108].all()
+    assert not colored(picture, PALETTE[0]).any() and not colored(picture, PALETTE[2]).any()
+
+
+def test_dashes_and_colors_of_ones_own():
+    box = [[0.1, 0.3, 0.9, 0.9]]
+    picture = drawing.draw_boxes(GREY, box, [0], NAMES, PALETTE, colors=[[255, 255, 0]])
+    assert colored(picture, [255, 255, 0])[71, 12:108].all()
+    picture = drawing.draw_boxes(
+        GREY, box, [0], NAMES, PALETTE, colors=np.array([[255, 255, 0]]), dashed=True
+    )
+    for edge in (picture[71, 12:108], picture[30:71, 12], picture[30:71, 107]):
+        bright, dark = colored(edge, [255, 255, 0]), colored(edge, drawing.INK)
+        assert (bright | dark).all() and 0.3 < bright.mean() < 0.7
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (9, 9), (300, 400)])
+def test_any_number_of_boxes_on_any_picture(size):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (*size, 3), np.uint8)
+    np.testing.assert_array_equal(drawing.draw_boxes(image, [], [], NAMES, PALETTE, []), image)
+    corners = rng.random((200, 2))
+    boxes = np.concatenate([corners, corners + 0.3 * rng.random((200, 2))], axis=1)
+    labels, scores = rng.integers(0, 3, 200), rng.random(200)
+    picture = drawing.draw_boxes(image, boxes.astype(np.float32), labels, NAMES, PALETTE, scores)
+    assert picture.shape == image.shape and picture.dtype == np.uint8
+
+
+def test_a_precision_recall_curve_lies_where_it_should():
+    curves = {"red": ([0.25, 0.5, 0.75], [0.6, 0.6, 0.6]), "green": ([], []), "dark": ([], [])}
+    values = {"red": 0.45, "green": 0.0, "dark": None}
+    picture = drawing.precision_recall_picture(curves, values, PALETTE)
+    left, top, side = 64, 56, 440  # of the plot
+    red = colored(picture, PALETTE[0])[top : top + side, left : left + side]
+    rows, columns = np.flatnonzero(red.sum(1) > 300), np.flatnonzero(red.any(0))
+    assert abs(rows.mean() - 0.4 * side) <= 1.5  # precision 0.6 counts from below
+    assert columns[0] <= 2 and abs(columns[-1] - 0.75 * side) <= 2
+    assert not colored(picture, PALETTE[1])[:, left : left + side].any()
+
+
+def test_precision_and_recall_of_many_classes():
+    names = [f"a rather long name of a class {i}" for i in range(80)]
+    curve = np.linspace(0, 1, 1000), np.linspace(1, 0.2, 1000)
+    picture = drawing.precision_recall_picture(
+        dict.fromkeys(names, curve), dict.fromkeys(names, 0.6), [[i, 0, 0] for i in range(80)]
+    )
+    assert picture.shape[0] < 600
+    for i in range(80):  # each stands in the legend
+        assert colored(picture, [i, 0, 0])[:, 520:].any()
+
+
 def test_label_map_keeps_class_ids(tmp_path):
     labels = np.array([[0, 1, 2, IGNORE]], np.int64)
     drawing.save_label_map(tmp_path / "labels.png", labels, PALETTE)
@@ -80,6 +175,10 @@ def test_label_map_keeps_class_ids(tmp_path):
         assert file.mode == "P"
         np.testing.assert_array_equal(np.asarray(file), labels)
         np.testing.assert_array_equal(np.asarray(file.convert("RGB"))[0, :3], PALETTE)
+
+
+def draw(image=GREY, boxes=((0, 0, 1, 1),), labels=(0,), scores=None, colors=None):
+    return drawing.draw_boxes(image, boxes, labels, NAMES, PALETTE, scores, colors)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +193,17 @@ def test_label_map_keeps_class_ids(tmp_path):
         (lambda: drawing.gallery([]), "rows"),
         (lambda: drawing.gallery([[np.zeros((1, 1, 3), np.uint8)]], ["a", "b"]), "caption"),
         (lambda: drawing.confusion_matrix_picture(np.eye(3), ["a"]), "shape"),
+        (lambda: draw(boxes=[[0, 0, 1]]), "finite numbers.*shape \\(1, 3\\)"),
+        (lambda: draw(boxes=[[0, 0, 1, np.nan]]), "NaN or infinity"),
+        (lambda: draw(labels=[3]), "labels from 3 to 3.*3 classes"),
+        (lambda: draw(labels=[-1]), "labels from -1"),
+        (lambda: draw(labels=[0, 1]), "1 boxes need as many labels, received 2"),
+        (lambda: draw(scores=[]), "as many scores, received 0"),
+        (lambda: draw(colors=[[0, 0, 0]] * 2), "as many colors, received 2"),
+        (lambda: draw(image=GREY / 255), "expected uint8 .H, W, 3., received float64"),
+        (lambda: draw(image=GREY[..., 0]), "received uint8 .80, 120."),
+        (lambda: drawing.precision_recall_picture({}, {}, []), "0 curves"),
+        (lambda: drawing.precision_recall_picture({"a": ([], [])}, {"a": 0.1}, []), "0 colors"),
     ],
 )
 def test_mistakes_are_named(call, words):

@@ -178,6 +178,26 @@ def test_benchmark_data_prints_a_ratio(workplace, script):
     assert status == 0 and json.loads(out.splitlines()[-1])["ratio"] > 0
 
 
+def test_benchmark_data_measures_the_pipeline_of_boxes(workplace, script):
+    status, out, _ = script(
+        "benchmark", "data", "--detection", "--dataset", "folder_detection",
+        "--source", workplace / "toy", "--prepared-dir", workplace / "prepared",
+        "--images", 16, "--turns", 1,
+    )  # fmt: skip
+    assert status == 0 and json.loads(out.splitlines()[-1])["ratio"] > 0
+
+
+@pytest.mark.slow
+def test_benchmark_forward_prints_both_times(script):
+    for package in ("torch", "torchvision"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    status, out, _ = script("benchmark", "forward", "--turns", 1)
+    assert status == 0 and set(json.loads(out.splitlines()[-1])["milliseconds"]) == {
+        "kerasdense", "torchvision",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.name)
 def test_help_is_quick_to_reach_and_opens_with_the_command(path):
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
