@@ -185,17 +185,20 @@ def fit_segmentation(
         builder, args.validation_split, args.batch_size, multiple=128 if _uses_xla(args) else 1
     ).map(lambda sample: (sample["image"], sample["mask"]))
 
+    task = training.segmentation_task(
+        dataset["class_names"], dataset["palette"], validation_batches
+    )
     _fit(
         args,
+        task,
         dataset,
-        training.segmentation_task(dataset["class_names"], dataset["palette"], validation_batches),
         model_function,
         model_arguments,
         architecture,
-        make_optimizer,
-        weight_decay,
-        train_batches,
-        validation_batches,
+        make_optimizer=make_optimizer,
+        weight_decay=weight_decay,
+        train_batches=train_batches,
+        validation_batches=validation_batches,
     )
 
 
@@ -247,21 +250,18 @@ def fit_detection(
             "val_mean_ap_11point": result["mean_ap_11point"],
         }
 
+    draw = evaluation.detection_pictures(samples, dataset["class_names"], dataset["palette"])
     _fit(
         args,
+        training.detection_task(validate, args.validate_every, draw),
         dataset,
-        training.detection_task(
-            validate,
-            args.validate_every,
-            evaluation.detection_pictures(samples, dataset["class_names"], dataset["palette"]),
-        ),
         model_function,
         model_arguments,
-        "vgg16",
-        make_optimizer,
-        weight_decay,
-        train_batches,
-        samples.map(lambda sample: (sample["image"], sample["targets"])),
+        architecture="vgg16",
+        make_optimizer=make_optimizer,
+        weight_decay=weight_decay,
+        train_batches=train_batches,
+        validation_batches=samples.map(lambda sample: (sample["image"], sample["targets"])),
     )
 
 
@@ -286,8 +286,8 @@ def _dataset_facts(args, builder, class_names, palette):
 
 def _fit(
     args,
-    dataset,
     task,
+    dataset,
     model_function,
     model_arguments,
     architecture,

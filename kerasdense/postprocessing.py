@@ -14,14 +14,13 @@ OVERLAP = 0.45  # IoU above which the lower score is suppressed
 DETECTIONS = 200  # kept of each image, the best of all classes
 
 
-def decode_detections(raw, anchors, least_score=LEAST_SCORE):
+def decode_detections(raw, anchors):
     """Detections of a batch: decoded, the best of each class, non-maximum suppression by class.
 
     Args:
         raw: output of `models.ssd`, float32 [B, A, C + 1 + 4]: logits, background first, and
             encoded offsets. A NumPy array, or a tensor of TensorFlow.
         anchors: float32 [A, 4] of the model, see `anchors.anchors_of`.
-        least_score: in [0, 1); what scores less is no detection.
 
     Returns a dict of tensors, best scores first, zeros after the last detection:
         `boxes` float32 [B, 200, 4], xyxy relative to the image and inside it; `scores` float32
@@ -43,7 +42,7 @@ def decode_detections(raw, anchors, least_score=LEAST_SCORE):
         max_output_size_per_class=candidates,
         max_total_size=DETECTIONS,
         iou_threshold=OVERLAP,
-        score_threshold=least_score,
+        score_threshold=LEAST_SCORE,
     )
     return {
         "boxes": suppressed.nmsed_boxes,
