@@ -124,7 +124,7 @@ def random_scale_crop(size, scales=(0.5, 2.0)):
         # A side has slack either in the source (cropped) or in the output (padded), never both.
         offset = _uniform_integer(draw[1:], extent - window)
         before = _uniform_integer(draw[1:], size - target)
-        shown = _window_to_canvas(sample, offset, window, target, before, size, 3 * [PADDING])
+        shown = _window_to_canvas(sample, offset, window, target, before, size, PADDING)
         return shown | _boxes_on_canvas(sample, offset, window, target, before, size)
 
     return apply
@@ -399,19 +399,29 @@ def _window_to_canvas(sample, offset, window, target, before, size, color, recol
     picture["image"] = resize_image(picture["image"], target)
     if recolor:
         picture = recolor(picture, seed)
-    moved = {"image": _laid_on(np.full((*size, 3), color, np.uint8), picture["image"], before)}
+    moved = {"image": _laid_on_canvas(picture["image"], before, size, color)}
     if "mask" in sample:
         mask = _nearest(sample["mask"][..., 0], offset, window, target)[..., None]
-        moved["mask"] = _laid_on(np.full((*size, 1), IGNORE, np.uint8), mask, before)
+        moved["mask"] = _laid_on_canvas(mask, before, size, IGNORE)
     return sample | moved
 
 
-def _laid_on(canvas, picture, before):
-    end = before + tf.shape(picture)[:2]
-    canvas = tf.raw_ops.TensorStridedSliceUpdate(
-        input=canvas, begin=before, end=end, strides=[1, 1], value=picture
-    )
-    return tf.ensure_shape(canvas, canvas.shape)
+def _laid_on_canvas(picture, before, size, color):
+    """Lays `picture` uint8 [h, w, channels] at `before` on a canvas of `size`.
+
+    `color`: one value for all channels, or a tuple of one for each.
+    """
+    after = size - tf.shape(picture)[:2] - before
+    paddings = tf.stack([[before[0], after[0]], [before[1], after[1]], [0, 0]])
+    if isinstance(color, int):
+        picture = tf.pad(picture, paddings, constant_values=color)
+    else:
+        # tf.pad has one value for all channels: 0, to which the color is added, after it was
+        # subtracted from the picture. Both wrap around 256: the picture comes out unchanged.
+        canvas = tf.constant(np.full((*size, len(color)), color, np.uint8))
+        covered = tf.slice(canvas, [0, 0, 0], tf.shape(picture))
+        picture = tf.pad(picture - covered, paddings) + canvas
+    return tf.ensure_shape(picture, [*size, picture.shape[-1]])
 
 
 def _boxes_on_canvas(sample, offset, window, target, before, size):
