@@ -211,9 +211,12 @@ def test_export_script(script, run_folder, tmp_path):
 
 
 def test_run_facts_round_trip(tmp_path):
-    facts = {"model": {"name": "x"}, "dataset": {"name": "camvid"}}
+    facts = {"task": "detection", "model": {"name": "x"}, "dataset": {"name": "mot15"}}
     runs.write_run(tmp_path / "run", facts)
     assert runs.read_run(tmp_path / "run") == facts
+    del facts["task"]  # as the first runs were written
+    runs.write_run(tmp_path / "run", facts)
+    assert runs.read_run(tmp_path / "run") == facts | {"task": "segmentation"}
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
 
 
