@@ -1,5 +1,7 @@
 """Decoding and non-maximum suppression, against a loop that states the rule box by box."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -42,8 +44,13 @@ def suppressed(raw, anchors):
     return sorted(kept, key=lambda each: -each[0])[:DETECTIONS]
 
 
-def test_boxes_are_decoded_ranked_and_padded():
-    result = decode_detections(raw_of([[0.6, 0.1], [0.005, 0.9], [0.0, 0.004]]), ANCHORS)
+@pytest.fixture(params=[False, True], ids=["combined", "portable"])
+def decode(request):
+    return functools.partial(decode_detections, portable=request.param)
+
+
+def test_boxes_are_decoded_ranked_and_padded(decode):
+    result = decode(raw_of([[0.6, 0.1], [0.005, 0.9], [0.0, 0.004]]), ANCHORS)
     assert result["num_detections"].numpy() == [3]  # 0.005 and 0.004 score too little
     np.testing.assert_array_equal(result["classes"][0, :3], [1, 0, 1])
     np.testing.assert_allclose(result["scores"][0, :3], [0.9, 0.6, 0.1], rtol=1e-5)
@@ -54,30 +61,30 @@ def test_boxes_are_decoded_ranked_and_padded():
     assert result["classes"].dtype == result["num_detections"].dtype == tf.int32
 
 
-def test_overlapping_boxes_of_one_class_are_suppressed_those_of_another_are_not():
+def test_overlapping_boxes_of_one_class_are_suppressed_those_of_another_are_not(decode):
     # The second box is the first moved by a tenth of its width: IoU 0.9 / 1.1 = 0.82.
     anchors = np.array([[0.3, 0.3, 0.2, 0.2], [0.32, 0.3, 0.2, 0.2]], np.float32)
-    same = decode_detections(raw_of([[0.6, 0.0], [0.7, 0.0]]), anchors)
-    other = decode_detections(raw_of([[0.6, 0.0], [0.0, 0.7]]), anchors)
+    same = decode(raw_of([[0.6, 0.0], [0.7, 0.0]]), anchors)
+    other = decode(raw_of([[0.6, 0.0], [0.0, 0.7]]), anchors)
     assert same["num_detections"].numpy() == [1] and other["num_detections"].numpy() == [2]
     np.testing.assert_allclose(same["scores"][0, 0], 0.7, rtol=1e-5)
 
 
-def test_boxes_end_at_the_border():
+def test_boxes_end_at_the_border(decode):
     anchors = np.array([[0.0, 1.0, 0.5, 0.5]], np.float32)
-    result = decode_detections(raw_of([[0.9]]), anchors)
+    result = decode(raw_of([[0.9]]), anchors)
     np.testing.assert_allclose(result["boxes"][0, 0], [0.0, 0.75, 0.25, 1.0], atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_agrees_with_the_rule_in_python(seed):
+def test_agrees_with_the_rule_in_python(decode, seed):
     rng = np.random.default_rng(seed)
     count, classes = 700, 3  # more anchors than candidates, more survivors than detections
     anchors = np.concatenate(
         [rng.uniform(0, 1, (count, 2)), rng.uniform(0.02, 0.3, (count, 2))], axis=1
     ).astype(np.float32)
     raw = rng.normal(0, 1, (2, count, classes + 5)).astype(np.float32)
-    result = decode_detections(raw, anchors)
+    result = decode(raw, anchors)
     for image in range(2):
         expected = suppressed(raw[image], anchors)
         number = int(result["num_detections"][image])
@@ -88,15 +95,23 @@ def test_agrees_with_the_rule_in_python(seed):
         np.testing.assert_allclose(result["boxes"][image, :number], found, atol=1e-6)
 
 
-def test_nothing_found_gives_zeros_and_batches_may_be_dynamic():
+def test_nothing_found_gives_zeros_and_batches_may_be_dynamic(decode):
     @tf.function(input_signature=[tf.TensorSpec([None, 3, 7], tf.float32)])
-    def decode(raw):
-        return decode_detections(raw, ANCHORS)
+    def decode_batch(raw):
+        return decode(raw, ANCHORS)
 
-    result = decode(np.repeat(raw_of([[0.001, 0.002]] * 3), 3, axis=0))
+    result = decode_batch(np.repeat(raw_of([[0.001, 0.002]] * 3), 3, axis=0))
     np.testing.assert_array_equal(result["num_detections"], [0, 0, 0])
     assert result["boxes"].shape == (3, DETECTIONS, 4) and not result["boxes"].numpy().any()
-    assert decode(np.zeros((0, 3, 7), np.float32))["boxes"].shape == (0, DETECTIONS, 4)
+    assert decode_batch(np.zeros((0, 3, 7), np.float32))["boxes"].shape == (0, DETECTIONS, 4)
+
+
+def test_portable_compiles_with_xla():
+    raw = raw_of([[0.6, 0.1], [0.005, 0.9], [0.0, 0.4]])
+    decode = functools.partial(decode_detections, anchors=ANCHORS, portable=True)
+    compiled = tf.function(decode, jit_compile=True)(tf.constant(raw))
+    for name, values in decode(raw).items():
+        np.testing.assert_allclose(compiled[name], values, rtol=1e-5)
 
 
 def test_agrees_with_keras_cv():
