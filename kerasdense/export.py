@@ -1,8 +1,9 @@
-"""From a Keras model to a float32 SavedModel in the layout of TensorFlow Serving.
+"""From a Keras model to an artefact for production: SavedModel, ONNX, OpenVINO or LiteRT.
 
-B batch, H W size, C classes, D detections.
+An artefact is a version folder, in the layout of TensorFlow Serving: NAME/1, NAME/2, ...
 """
 
+import importlib.util
 import json
 import os
 import tempfile
@@ -12,167 +13,229 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerasdense import __version__, postprocessing
 from kerasdense.anchors import anchors_of
-from kerasdense.data.augment import resize_image
+from kerasdense.boxes import VARIANCES
 from kerasdense.labels import IGNORE
-from kerasdense.postprocessing import decode_detections
+from kerasdense.prediction import FACTS, FILES, FORMAT_VERSION
+from kerasdense.signatures import MAXIMUM_PIXELS, MINIMUM_SIDE, SIGNATURES, serve, task_of
+from kerasdense.warmup import REQUESTS, write_warmup_requests
 
-CLASSES = "classes.json"  # in the SavedModel's assets
-PICTURE = tf.TensorSpec([None, None, 3], tf.uint8)
-PICTURES = tf.TensorSpec([None, None, None, 3], tf.uint8, "images")
-FILES = tf.TensorSpec([None], tf.string, "image_bytes")
+FORMATS = tuple(FILES)
+OPSET = 18  # of ONNX, the highest that tf2onnx writes
+WARMUP_SIZE = (320, 320)  # of warm-up requests where any size is served
 
 
-class ServedModel(tf.Module):
-    """A segmentation model as it is served: float32, from pictures to labels.
+def export(
+    model,
+    directory,
+    class_names,
+    palette,
+    format="saved_model",
+    precision="float32",
+    batch_size=None,
+    size=None,
+    run=None,
+):
+    """Write `model` as an artefact into the next free version folder DIRECTORY/1, /2, ...
 
-    Its methods are the signatures of the SavedModel; they also run in memory.
+    It is written aside and renamed when complete.
+
+    Args:
+        model: a keras.Model of the package.
+        directory: the folder of the versions.
+        class_names, palette: of the model's classes: strings, and [r, g, b].
+        format: one of FORMATS. A SavedModel has all signatures of `signatures.serve`, the others
+            `serving_default` alone.
+        precision: "float32" or "float16". SavedModel and ONNX then compute in float16; OpenVINO and
+            LiteRT keep the weights in it and compute as their device can.
+        batch_size, size: of the input, B and (H, W), if they are to be fixed.
+        run: JSON-like facts about the training, kept in the artefact's model.json.
+
+    Returns the version folder, a Path.
+
+    Raises: ValueError if names, colors and logits do not match, an argument is impossible, or
+    DIRECTORY is an artefact itself; ImportError if the format's packages are missing; OSError if
+    it cannot be written.
     """
-
-    SIGNATURES = ("serving_default", "probabilities", "encoded")
-
-    def __init__(self, model):
-        super().__init__()
-        self._model = _Untracked(in_float32(model))
-        # Only the variables: tracking the Keras model would save its training functions too.
-        self.parameters = [variable.value for variable in self._model.value.variables]
-
-    @tf.function(input_signature=[PICTURES])
-    def serving_default(self, images):
-        """uint8 [B, H, W, 3] to `labels` uint8 [B, H, W], `confidence` float32 [B, H, W]."""
-        logits = self._model.value(images, training=False)  # [B, H, W, C]
-        return {
-            "labels": tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.uint8),
-            "confidence": tf.reduce_max(tf.nn.softmax(logits), axis=-1),
-        }
-
-    @tf.function(input_signature=[PICTURES])
-    def probabilities(self, images):
-        """uint8 [B, H, W, 3] to `probabilities` float32 [B, H, W, C]."""
-        return {"probabilities": tf.nn.softmax(self._model.value(images, training=False))}
-
-    @tf.function(input_signature=[FILES])
-    def encoded(self, image_bytes):
-        """JPEG or PNG files [B], all of one size, to the outputs of `serving_default`."""
-        return self.serving_default(_decoded(image_bytes))
-
-
-class ServedDetector(tf.Module):
-    """An SSD as it is served: float32, from pictures of any size to boxes in their pixels."""
-
-    SIGNATURES = ("serving_default", "encoded")
-
-    def __init__(self, model):
-        super().__init__()
-        self._anchors = anchors_of(model)
-        self._model = _Untracked(in_float32(model))
-        self.parameters = [variable.value for variable in self._model.value.variables]
-
-    @tf.function(input_signature=[PICTURES])
-    def serving_default(self, images):
-        """uint8 [B, H, W, 3] to detections, the best of an image first, zeros after the last.
-
-        `boxes` float32 [B, 200, 4], xyxy in pixels of the input; `scores` float32 [B, 200];
-        `classes` int32 [B, 200], index into the class names; `num_detections` int32 [B].
-        """
-        model = self._model.value
-        raw = model(resize_image(images, model.input.shape[1:3]), training=False)
-        detections = decode_detections(raw, self._anchors)
-        height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
-        in_pixels = detections["boxes"] * tf.stack([width, height, width, height])
-        return detections | {"boxes": in_pixels}
-
-    @tf.function(input_signature=[FILES])
-    def encoded(self, image_bytes):
-        """JPEG or PNG files [B], all of one size, to the outputs of `serving_default`."""
-        return self.serving_default(_decoded(image_bytes))
-
-
-SERVED = {"segmentation": ServedModel, "detection": ServedDetector}
-
-
-def task_of(model):
-    """What a model is made for: "detection" if it is an SSD, else "segmentation"."""
-    try:
-        anchors_of(model)
-    except ValueError:
-        return "segmentation"
-    return "detection"
-
-
-def _decoded(image_bytes):
-    """Files [B] of one size as pictures uint8 [B, H, W, 3]."""
-    return tf.map_fn(
-        lambda data: tf.io.decode_image(data, channels=3, expand_animations=False),
-        image_bytes,
-        fn_output_signature=PICTURE,
-    )
-
-
-class _Untracked:
-    """Hides a Keras model from TensorFlow's search for things to save."""
-
-    def __init__(self, value):
-        self.value = value
-
-
-def in_float32(model):
-    """`model` rebuilt with float32 layers and the same weights, its output the logits alone.
-
-    The auxiliary outputs of a model that returns a dict are dropped.
-    Raises: ValueError under another backend than TensorFlow, which a SavedModel needs.
-    """
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            f"A SavedModel needs Keras' TensorFlow backend, received "
-            f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow and load the same "
-            f".keras file."
-        )
-    rebuilt = model.__class__.from_config(_with_float32_policies(model.get_config()))
-    rebuilt.set_weights(model.get_weights())
-    if isinstance(rebuilt.output, dict):
-        rebuilt = keras.Model(rebuilt.input, rebuilt.output["logits"], name=model.name)
-    return rebuilt
-
-
-def export(model, directory, class_names, palette):
-    """Save `model` as a SavedModel in the next free version folder DIRECTORY/1, /2, ...
-
-    It is written aside and renamed when complete. Returns the version folder, a Path.
-    Raises: ValueError if names, colors and logits do not match, or DIRECTORY is a SavedModel;
-    OSError if it cannot be written.
-    """
-    directory = Path(directory)
-    task = task_of(model)
+    directory, task = Path(directory), task_of(model)
+    _check_arguments(format, batch_size, size, MINIMUM_SIDE[task])
     _check_classes(model, task, class_names, palette)
-    if (directory / "saved_model.pb").exists():
+    if (directory / "assets").exists():
         raise ValueError(
-            f"{directory} is a SavedModel itself. Give the folder above it: every export makes "
-            f"a new numbered folder there."
+            f"{directory} is an exported model itself. Give the folder above it: every export "
+            f"makes a new numbered folder there."
         )
-    served = SERVED[task](model)
+    write = _WRITERS[format]
+    for package in _PACKAGES[format]:
+        _require(package, format)
+    portable = format != "saved_model"
+    # OpenVINO's and LiteRT's converters shorten the weights themselves.
+    computing = precision if format in ("saved_model", "onnx") else "float32"
+    served = serve(model, computing, batch_size, size, portable)
+    names = ("serving_default",) if portable else SIGNATURES[task]
+    functions = {name: getattr(served, name).get_concrete_function() for name in names}
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "format": format,
+        "task": task,
+        "name": model.name,
+        "precision": precision,
+        "class_names": list(class_names),
+        "palette": np.asarray(palette).tolist(),
+        "input": _input_contract(task, batch_size, size),
+        "signatures": {name: _specification(functions[name]) for name in names},
+        "run": run,
+        "versions": {
+            "kerasdense": __version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+        },
+    }
+    if task == "detection":
+        facts["postprocessing"] = {
+            "least_score": postprocessing.LEAST_SCORE,
+            "candidates": postprocessing.CANDIDATES,
+            "overlap": postprocessing.OVERLAP,
+            "detections": postprocessing.DETECTIONS,
+            "variances": list(VARIANCES),
+        }
     directory.mkdir(parents=True, exist_ok=True)
     # Beside the versions, so that the rename stays on one disk; servers skip this name.
     with tempfile.TemporaryDirectory(prefix=".unfinished_", dir=directory) as aside:
-        classes = Path(aside) / CLASSES
-        palette = np.asarray(palette).tolist()
-        facts = {"task": task, "class_names": list(class_names), "palette": palette}
-        classes.write_text(json.dumps(facts))
-        served.classes = tf.saved_model.Asset(str(classes))
-        signatures = {name: getattr(served, name) for name in served.SIGNATURES}
         finished = Path(aside) / "model"
         try:
-            tf.saved_model.save(served, str(finished), signatures=signatures)
+            write(served, functions, finished, precision)
         except tf.errors.OpError as error:  # what TensorFlow makes of a full disk
             reason = str(error).strip().splitlines()[0][:200]
-            raise OSError(f"Cannot write a SavedModel into {directory}: {reason}") from error
+            raise OSError(f"Cannot write the export into {directory}: {reason}") from error
+        path = finished / FACTS
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(facts, indent=1) + "\n")
+        if task == "detection":
+            np.save(path.with_name("anchors.npy"), anchors_of(model))
+        if format == "saved_model":
+            _write_warmup(finished, directory.name, names, facts["input"])
         version = directory / str(1 + max(_versions(directory), default=0))
         os.rename(finished, version)
     return version
 
 
+def _write_saved_model(served, functions, directory, precision):
+    tf.saved_model.save(served, str(directory), signatures=functions)
+
+
+def _write_onnx(served, functions, directory, precision):
+    import onnx
+    import tf2onnx
+
+    function = functions["serving_default"]
+    proto, _ = tf2onnx.convert.from_function(
+        served.serving_default, function.structured_input_signature[1].values(), opset=OPSET
+    )
+    directory.mkdir()
+    onnx.save(proto, directory / "model.onnx")
+
+
+def _write_openvino(served, functions, directory, precision):
+    import openvino
+
+    with tempfile.TemporaryDirectory() as saved_model:
+        tf.saved_model.save(served, saved_model, signatures=functions)
+        converted = openvino.convert_model(saved_model)
+        openvino.save_model(
+            converted, directory / "model.xml", compress_to_fp16=precision == "float16"
+        )
+
+
+def _write_litert(served, functions, directory, precision):
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(list(functions.values()), served)
+    if precision == "float16":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+    converted = converter.convert()
+    directory.mkdir()
+    (directory / "model.tflite").write_bytes(converted)
+
+
+_WRITERS = {
+    "saved_model": _write_saved_model,
+    "onnx": _write_onnx,
+    "openvino": _write_openvino,
+    "litert": _write_litert,
+}
+# What a conversion imports; TensorFlow has LiteRT's converter itself.
+_PACKAGES = {
+    "saved_model": (),
+    "onnx": ("onnx", "tf2onnx"),
+    "openvino": ("openvino",),
+    "litert": (),
+}
+
+
+def _require(package, extra):
+    if importlib.util.find_spec(package) is None:
+        raise ImportError(
+            f"This export needs the package {package}, which is not installed. Install it by "
+            f"pip install 'kerasdense[{extra}]'."
+        )
+
+
+def _write_warmup(directory, model_name, names, contract):
+    """A request for each signature, which TensorFlow Serving runs before it takes others."""
+    if importlib.util.find_spec("tensorflow_serving") is None:
+        print(
+            "No warm-up requests are written, so a server's first answers will be slow: they need "
+            "pip install 'kerasdense[serving]'."
+        )
+        return
+    sides = (contract["height"] or WARMUP_SIZE[0], contract["width"] or WARMUP_SIZE[1])
+    images = np.zeros((contract["batch_size"] or 1, *sides, 3), np.uint8)
+    files = np.array([tf.io.encode_jpeg(image).numpy() for image in images], object)
+    inputs = {name: {"images": images} for name in names} | {"encoded": {"image_bytes": files}}
+    write_warmup_requests(directory / REQUESTS, inputs, model_name)
+
+
+def _input_contract(task, batch_size, size):
+    height, width = size or (None, None)
+    return {
+        "dtype": "uint8",
+        "layout": "BHWC",
+        "color": "RGB",
+        "batch_size": batch_size,
+        "height": height,
+        "width": width,
+        "minimum_side": MINIMUM_SIDE[task],
+        "maximum_pixels": MAXIMUM_PIXELS[task],
+    }
+
+
+def _specification(function):
+    """Inputs and outputs of a ConcreteFunction: name to dtype and shape, None where free."""
+
+    def described(specs):
+        return {
+            name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
+            for name, spec in specs.items()
+        }
+
+    inputs = {spec.name: spec for spec in function.structured_input_signature[0]}
+    return {"inputs": described(inputs), "outputs": described(function.structured_outputs)}
+
+
 def _versions(directory):
     return [int(path.name) for path in directory.iterdir() if path.name.isdecimal()]
+
+
+def _check_arguments(format, batch_size, size, minimum_side):
+    if format not in FORMATS:
+        raise ValueError(f"format: expected one of {FORMATS}, received {format!r}.")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, received {batch_size}.")
+    if size is not None and min(size) < minimum_side:
+        raise ValueError(
+            f"size: expected a height and a width of at least {minimum_side}, received {size}."
+        )
 
 
 def _check_classes(model, task, class_names, palette):
@@ -191,14 +254,3 @@ def _check_classes(model, task, class_names, palette):
             f"Labels are exported as uint8 and {IGNORE} means ignore, so at most {IGNORE} "
             f"classes are possible, received {classes}."
         )
-
-
-def _with_float32_policies(config):
-    """A model's configuration with every dtype policy in it replaced by float32."""
-    if isinstance(config, dict):
-        if str(config.get("class_name", "")).endswith("DTypePolicy"):
-            return {**config, "class_name": "DTypePolicy", "config": {"name": "float32"}}
-        return {key: _with_float32_policies(value) for key, value in config.items()}
-    if isinstance(config, (list, tuple)):
-        return type(config)(_with_float32_policies(value) for value in config)
-    return config

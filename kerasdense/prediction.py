@@ -1,112 +1,328 @@
-"""Prediction from an exported SavedModel with TensorFlow and NumPy alone.
+"""Prediction from an exported model with NumPy and the runtime of its format alone.
 
-B batch, H W size, C classes.
+B batch, H W size, C classes, A anchors.
 """
 
+import importlib
 import json
+import os
+import re
+import threading
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
+
+# Of assets/model.json, the newest that is understood; raised when older readers would misread it.
+FORMAT_VERSION = 1
+FACTS = Path("assets", "model.json")
+REQUIRED = ("format", "task", "precision", "class_names", "palette", "input", "signatures")
+REQUIRED_OF_INPUT = ("batch_size", "height", "width", "minimum_side", "maximum_pixels")
+TASKS = ("segmentation", "detection")
+FILES = {  # of a version folder, by format
+    "saved_model": "saved_model.pb",
+    "onnx": "model.onnx",
+    "openvino": "model.xml",
+    "litert": "model.tflite",
+}
+RUNTIMES = {  # the module, and what installs it
+    "saved_model": ("tensorflow", "tensorflow"),
+    "onnx": ("onnxruntime", "'kerasdense[onnx]'"),
+    "openvino": ("openvino", "'kerasdense[openvino]'"),
+    "litert": ("ai_edge_litert.interpreter", "'kerasdense[litert]'"),
+}
 
 
 class Predictor:
-    """A SavedModel written by `kerasdense.export`.
+    """An artefact written by `kerasdense.export`, in any of its formats.
 
     `path`: a version folder, or the folder above it (the newest version is taken).
+    `directory`: the version folder; `format`: "saved_model", "onnx", "openvino" or "litert";
     `task`: "segmentation" or "detection"; `class_names`: list of str; `palette`: list of
-    [r, g, b]; `directory`: the version folder.
-    Raises: FileNotFoundError or ValueError if there is no such SavedModel.
+    [r, g, b]; `facts`: dict, the whole assets/model.json.
+    A SavedModel runs on the device TensorFlow chooses, the other formats on the CPU.
+    One Predictor may be called from many threads. LiteRT computes the calls one after the other.
+    Images of ever other sizes take no more memory in time, except that TensorFlow on a CPU keeps
+    the operations it prepared for the last sizes, some 100 MiB for each of its threads. The
+    environment variables TF_ENABLE_ONEDNN_OPTS=0 or TF_NUM_INTEROP_THREADS=1 limit that.
+    Raises: FileNotFoundError or ValueError if there is no such artefact, or it is damaged;
+    ImportError if its runtime is not installed.
     """
 
     def __init__(self, path):
         self.directory = _version_folder(Path(path))
-        classes = self.directory / "assets" / "classes.json"
-        if not classes.is_file():
-            raise ValueError(
-                f"{self.directory} is a SavedModel without assets/classes.json. "
-                f"Export it with scripts/export.py."
-            )
-        facts = json.loads(classes.read_text())
-        self.task = facts.get("task", "segmentation")  # not named by the first versions
-        self.class_names, self.palette = facts["class_names"], facts["palette"]
+        self.facts = read_facts(self.directory)
+        self.format, self.task = self.facts["format"], self.facts["task"]
+        self.class_names, self.palette = self.facts["class_names"], self.facts["palette"]
+        file = self.directory / FILES[self.format]
+        if not file.is_file():
+            raise ValueError(f"{file} is missing. Export the model again.")
+        runtime = _runtime(self.format)
         try:
-            # Kept, because the variables live only as long as the loaded object.
-            self._loaded = tf.saved_model.load(str(self.directory))
-        except (OSError, tf.errors.OpError) as error:
-            reason = str(error).strip().splitlines()[0][:200]
+            # Functions from one array to a dict of arrays.
+            self._signatures = OPENERS[self.format](runtime, file, self.facts["signatures"])
+        except Exception as error:  # each runtime has its own, and all mean the same
             raise ValueError(
-                f"The SavedModel {self.directory} is damaged: {reason}. Export it again."
+                f"{runtime.__name__} cannot load {file}: {_reason(error)}. The artefact is damaged "
+                f"or the runtime too old; export the model again, or update the runtime."
             ) from error
-        self._signatures = self._loaded.signatures
 
     def predict(self, images):
-        """uint8 [B, H, W, 3] to a dict of arrays.
+        """uint8 [B, H, W, 3], RGB, to a dict of arrays.
 
         Segmentation: `labels` uint8 [B, H, W], `confidence` float32 [B, H, W]. Detection: `boxes`
         float32 [B, 200, 4], xyxy in pixels, `scores` float32 [B, 200] and `classes` int32
         [B, 200], of which the first `num_detections` int32 [B] are meant.
+        Raises: ValueError for images the artefact does not take.
         """
-        return self._call("serving_default", images=_checked(images))
+        return self._signatures["serving_default"](self._checked(images))
 
     def predict_probabilities(self, images):
-        """uint8 [B, H, W, 3] to float32 [B, H, W, C], of a segmentation model.
+        """uint8 [B, H, W, 3] to float32 [B, H, W, C], of a segmentation model as SavedModel.
 
-        Raises: ValueError for a detection model, which has scores instead.
+        Raises: ValueError for images the artefact does not take; for a detection model, which has
+        scores instead; for another format.
         """
         if self.task != "segmentation":
             raise ValueError(f"{self.directory} is a {self.task} model: its predict gives scores.")
-        return self._call("probabilities", images=_checked(images))["probabilities"]
+        return self._signature("probabilities")(self._checked(images))["probabilities"]
+
+    def predict_raw(self, images):
+        """uint8 [B, H, W, 3] to what the network gives, of a SavedModel.
+
+        Segmentation: logits, float32 [B, H, W, C]. Detection: float32 [B, A, C + 1 + 4], for the
+        anchors in assets/anchors.npy.
+        Raises: ValueError for images the artefact does not take; for another format.
+        """
+        output = {"segmentation": "logits", "detection": "raw"}[self.task]
+        return self._signature("raw")(self._checked(images))[output]
 
     def predict_encoded(self, files):
-        """A list of JPEG or PNG files (bytes), all of one size, to what `predict` returns."""
-        if isinstance(files, (bytes, str)) or not all(isinstance(f, bytes) for f in files):
+        """A list of picture files (bytes) to what `predict` returns, of a SavedModel.
+
+        Pictures to segment are all of one size. See saved_models/README.md for the kinds of files.
+        Raises: ValueError for files that cannot be decoded, or whose pictures the artefact does
+        not take; for another format.
+        """
+        encoded = self._signature("encoded")
+        listed = isinstance(files, (list, tuple))
+        if not listed or not all(isinstance(file, bytes) for file in files):
             raise ValueError(
-                "predict_encoded expects a list of bytes, the contents of JPEG or PNG files. "
+                "predict_encoded expects a list of bytes, the contents of picture files. "
                 "Read them with pathlib.Path(...).read_bytes()."
             )
-        try:
-            return self._call("encoded", image_bytes=np.array(files, object))
-        except tf.errors.InvalidArgumentError as error:
-            reason = str(error).strip().splitlines()[0][:200]
+        self._check_batch(len(files))
+        if b"" in files:
+            raise ValueError(f"File {files.index(b'')} of {len(files)} is empty (0 bytes).")
+        return encoded(np.array(files, object))
+
+    def _signature(self, name):
+        if name not in self._signatures:
             raise ValueError(
-                f"The files could not be decoded to one batch; expected JPEG or PNG of one size "
-                f"and undamaged: {reason}"
+                f"{self.directory} is of format {self.format} and has no signature {name!r}, only "
+                f"{', '.join(self._signatures)}. Decode files first and call predict, or export "
+                f"with --format saved_model, which has all signatures."
+            )
+        return self._signatures[name]
+
+    def _checked(self, images):
+        """`images` as an array, if the artefact takes it; the same answer for all formats."""
+        try:
+            images = np.asarray(images)
+        except ValueError as error:  # NumPy's for a list of pictures of several sizes
+            raise ValueError(
+                "The images of a batch must be of one size. Predict others one by one."
             ) from error
+        if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+            raise ValueError(
+                f"Images must be a batch of RGB pictures, uint8 [B, H, W, 3], received "
+                f"{images.dtype} {list(images.shape)}. One picture needs a leading axis: "
+                f"image[None]."
+            )
+        batch, *size = images.shape[:3]
+        self._check_batch(batch)
+        taken = self.facts["input"]
+        for name, side in zip(("height", "width"), size):
+            if taken[name] not in (None, side):
+                raise ValueError(
+                    f"{self.directory} was exported for images of {name} {taken[name]}, received "
+                    f"{side}. Resize them, or export without --size."
+                )
+        if min(size) < taken["minimum_side"]:
+            raise ValueError(
+                f"Images must have sides of at least {taken['minimum_side']} pixels, received "
+                f"{size[0]}x{size[1]}. Enlarge them."
+            )
+        if batch * size[0] * size[1] > taken["maximum_pixels"]:
+            raise ValueError(
+                f"A batch may have {taken['maximum_pixels']:,} pixels, received {batch} images of "
+                f"{size[0]}x{size[1]}. Send fewer at a time, or smaller ones."
+            )
+        return images
 
-    def _call(self, signature, **inputs):
-        outputs = self._signatures[signature](
-            **{name: tf.convert_to_tensor(value) for name, value in inputs.items()}
-        )
-        return {name: value.numpy() for name, value in outputs.items()}
+    def _check_batch(self, batch):
+        if batch == 0:
+            raise ValueError("There are no images: a batch of at least one is expected.")
+        fixed = self.facts["input"]["batch_size"]
+        if fixed not in (None, batch):
+            raise ValueError(
+                f"{self.directory} was exported for batches of {fixed}, received {batch}. Fill the "
+                f"batch up, or export without --batch-size."
+            )
 
 
-def _checked(images):
-    images = np.asarray(images)
-    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
-        raise ValueError(
-            f"Images must be a batch of RGB pictures, uint8 [B, H, W, 3], received "
-            f"{images.dtype} {list(images.shape)}. One picture needs a leading axis: image[None]."
-        )
-    return images
+def _open_saved_model(tensorflow, file, signatures):
+    loaded = tensorflow.saved_model.load(str(file.parent))
+
+    def caller(name):
+        function = loaded.signatures[name]
+        (argument,) = signatures[name]["inputs"]
+
+        def call(value):
+            try:
+                outputs = function(**{argument: tensorflow.constant(value)})
+            except tensorflow.errors.InvalidArgumentError as error:
+                raise ValueError(
+                    f"{file.parent} does not take this ({argument}): {_graph_reason(error)}. "
+                    f"Picture files must be undamaged and, to segment, of one size."
+                ) from error
+            return {key: output.numpy() for key, output in outputs.items()}
+
+        # Not every release of TensorFlow keeps variables for functions without their object.
+        call.loaded = loaded
+        return call
+
+    return {name: caller(name) for name in signatures}
+
+
+def _open_onnx(onnxruntime, file, signatures):
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return {
+        "serving_default": lambda images: dict(zip(names, session.run(names, {"images": images})))
+    }
+
+
+def _open_openvino(openvino, file, signatures):
+    options = {
+        # Else OpenVINO computes in bfloat16 where the processor can, and some labels change.
+        "INFERENCE_PRECISION_HINT": "f32",
+        # Else it keeps up to 5000 compiled operations, a gigabyte of them, for the sizes of images
+        # it has seen.
+        "CPU_RUNTIME_CACHE_CAPACITY": "0",
+    }
+    compiled = openvino.Core().compile_model(str(file), "CPU", options)
+
+    def call(images):
+        # A request of its own, because one request takes one call at a time. It costs 0.1 ms.
+        outputs = compiled.create_infer_request().infer({"images": images})
+        return {port.any_name: array for port, array in outputs.items()}
+
+    return {"serving_default": call}
+
+
+def _open_litert(interpreter, file, signatures):
+    model = interpreter.Interpreter(str(file), num_threads=os.cpu_count())
+    runner = model.get_signature_runner("serving_default")
+    lock = threading.Lock()  # an interpreter has one set of tensors
+
+    def call(images):
+        with lock:
+            return runner(images=images)  # allocates only if the shape is another than before
+
+    return {"serving_default": call}
+
+
+OPENERS = {
+    "saved_model": _open_saved_model,
+    "onnx": _open_onnx,
+    "openvino": _open_openvino,
+    "litert": _open_litert,
+}
+
+
+def _runtime(format):
+    module, package = RUNTIMES[format]
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"An artefact of format {format} needs {module}, which cannot be imported "
+            f"({error}). Install it: pip install {package}"
+        ) from error
 
 
 def _version_folder(path):
-    if (path / "saved_model.pb").is_file():
+    if _is_artefact(path):
         return path
     if not path.is_dir():
         raise FileNotFoundError(
             f"There is no folder {path}. Give an exported model: NAME or NAME/VERSION."
         )
     versions = [
-        folder
-        for folder in path.iterdir()
-        if folder.name.isdecimal() and (folder / "saved_model.pb").is_file()
+        folder for folder in path.iterdir() if folder.name.isdecimal() and _is_artefact(folder)
     ]
     if not versions:
         raise ValueError(
-            f"{path} holds no SavedModel: expected saved_model.pb, or numbered folders with one, "
-            f"received {sorted(item.name for item in path.iterdir())[:5] or 'an empty folder'}. "
+            f"{path} holds no exported model: expected one of {', '.join(FILES.values())}, or "
+            f"numbered folders with one, received "
+            f"{sorted(item.name for item in path.iterdir())[:5] or 'an empty folder'}. "
             f"Export one with scripts/export.py."
         )
     return max(versions, key=lambda folder: int(folder.name))
+
+
+def _is_artefact(folder):
+    return any((folder / name).is_file() for name in (FACTS, *FILES.values()))
+
+
+def read_facts(path):
+    """What assets/model.json of an artefact says, a dict; `path` as of `Predictor`.
+
+    Raises: FileNotFoundError or ValueError if there is no artefact, or it is damaged or too new.
+    """
+    directory = _version_folder(Path(path))
+    path = directory / FACTS
+    if not path.is_file():
+        raise ValueError(
+            f"{directory} has no {FACTS}: it is no export of kerasdense, or one of an old version. "
+            f"Export the model with scripts/export.py."
+        )
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}. Export the model again.") from error
+    version = facts.get("format_version") if isinstance(facts, dict) else None
+    if not isinstance(version, int):
+        raise ValueError(f"{path} is damaged: no format_version in it. Export the model again.")
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"{directory} was written by a newer kerasdense: its format_version is {version}, this "
+            f"one reads {FORMAT_VERSION}. Update kerasdense."
+        )
+    missing = [key for key in REQUIRED if key not in facts]
+    contract = facts["input"] if isinstance(facts.get("input"), dict) else {}
+    missing += [f"input.{key}" for key in REQUIRED_OF_INPUT if key not in contract]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}. Export the model again.")
+    for key, known in (("format", tuple(FILES)), ("task", TASKS)):
+        if facts[key] not in known:
+            raise ValueError(
+                f"{path}: {key} is {facts[key]!r}, expected one of {', '.join(known)}. "
+                f"Export the model again."
+            )
+    return facts
+
+
+def _reason(error):
+    """The line of a runtime's error that names the cause."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    positions = "Exception from ", "Check '"  # in OpenVINO's source code
+    causes = [line for line in lines if line and not line.startswith(positions)]
+    return (causes or [type(error).__name__])[0][:200].rstrip(".!")
+
+
+def _graph_reason(error):
+    """The cause in an error of a TensorFlow graph, which stands between names of operations."""
+    cause = error.message.split("[[{{node", 1)[0].strip().splitlines()[-1]
+    asserted = re.match(r"assertion failed: \[(.*?)\]", cause)
+    return (asserted[1] if asserted else cause).rstrip(". ")

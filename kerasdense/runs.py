@@ -10,7 +10,10 @@ import kerasdense.layers  # noqa: F401  (registers the layers that saved models 
 
 FACTS = "run.json"
 BEST, LAST = "best.keras", "last.keras"
+METRICS = "metrics.jsonl"  # a line an epoch
 REQUIRED = ("model", "dataset")  # what evaluation, prediction and export need to know
+# The entry of an epoch's line that is highest for BEST, by task.
+CRITERIA = {"segmentation": "val_mean_iou", "detection": "val_mean_ap"}
 
 
 def write_run(directory, facts):
@@ -66,3 +69,25 @@ def load_run(directory, checkpoint=BEST):
             f"or kerasdense; repeat the fit, or take the other checkpoint."
         ) from error
     return model, facts
+
+
+def summary(directory):
+    """What an exported model tells of its training: a JSON-like dict, without local paths.
+
+    The model and its arguments, dataset and splits, weights, parameters, versions, and
+    `best_epoch`, the epoch of BEST with its numbers (None if the run has no metrics, as after an
+    import of weights).
+    Raises: as `read_run`.
+    """
+    facts = read_run(directory)
+    metrics = Path(directory) / METRICS
+    lines = metrics.read_text().splitlines() if metrics.is_file() else []
+    criterion = CRITERIA[facts["task"]]
+    measured = [line for line in map(json.loads, lines) if criterion in line]
+    kept = ("model", "seed", "parameters", "versions")
+    dataset = {key: facts["dataset"].get(key) for key in ("name", "splits")}
+    return {
+        **{key: facts[key] for key in kept if key in facts},
+        "dataset": dataset,
+        "best_epoch": max(measured, key=lambda line: line[criterion], default=None),
+    }

@@ -24,7 +24,7 @@ from kerasdense import drawing
 from kerasdense.labels import IGNORE
 from kerasdense.losses import MultiboxLoss, confidence_loss, localization_loss, positives
 from kerasdense.metrics import MeanIoU
-from kerasdense.runs import read_run, write_run
+from kerasdense.runs import CRITERIA, METRICS, read_run, write_run
 
 AUXILIARY_SHARE = 0.3  # of the loss, where a model has auxiliary logits (Kreso et al., 2017)
 EPOCH_FILE = "epoch.json"  # member of last.keras: one file, so both are always of one epoch
@@ -101,7 +101,8 @@ def segmentation_task(class_names, palette, validation_batches):
             rows.append([image, *overlays])
         return drawing.gallery(rows, captions=["image", "truth", "prediction"])
 
-    return Task("segmentation", compile_arguments, "val_mean_iou", "val mean IoU", draw=draw)
+    criterion = CRITERIA["segmentation"]
+    return Task("segmentation", compile_arguments, criterion, "val mean IoU", draw=draw)
 
 
 def detection_task(validate, validate_every=1, draw=None):
@@ -121,7 +122,7 @@ def detection_task(validate, validate_every=1, draw=None):
     return Task(
         "detection",
         compile_arguments,
-        "val_mean_ap",
+        CRITERIA["detection"],
         "val mean AP",
         shown=("confidence_loss", "localization_loss", "positives"),
         validate=validate,
@@ -205,7 +206,7 @@ def fit(
     if not begun:
         workdir.mkdir(parents=True, exist_ok=True)
         write_run(workdir, run)
-    history = _History(workdir / "metrics.jsonl", epochs_done, task)
+    history = _History(workdir / METRICS, epochs_done, task)
     if epochs_done >= epochs:
         print(f"{workdir} is complete: {epochs_done} epochs, best {history.best_line()}")
         return model

@@ -9,13 +9,19 @@ PACKAGE = Path(__file__).resolve().parents[1] / "kerasdense"
 LEVELS = {
     "labels": 0, "layers": 0, "boxes": 0,
     "backbones": 1, "drawing": 1, "anchors": 1, "annotation_files": 1, "average_precision": 1,
+    "parity": 1,
     "data": 2, "datasets": 2, "models": 2, "metrics": 2, "losses": 2, "postprocessing": 2,
-    "runs": 2, "cost": 2,
-    "training": 3, "evaluation": 3, "export": 3, "prediction": 3, "command_line": 4,
+    "runs": 2, "cost": 2, "folding": 2, "warmup": 2, "results": 2,
+    "prediction": 2,
+    "signatures": 3,
+    "training": 4, "evaluation": 4, "export": 4, "comparison": 4,
+    "command_line": 5,
 }  # fmt: skip
-WITHOUT_TENSORFLOW = ("labels", "layers", "boxes", "backbones", "drawing", "anchors",
-                      "annotation_files", "average_precision", "models", "metrics", "losses",
-                      "runs", "cost", "training")  # fmt: skip
+WITHOUT_TENSORFLOW = (
+    "labels", "layers", "boxes", "backbones", "drawing", "anchors", "annotation_files",
+    "average_precision", "parity", "models", "metrics", "losses", "runs", "cost", "folding",
+    "results", "prediction", "training",
+)  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
