@@ -4,23 +4,33 @@
     scripts/benchmark.py data --dataset camvid --source CamVid --size 240x320
     scripts/benchmark.py data --dataset folder_detection --source BCCD --detection
     scripts/benchmark.py forward
+    scripts/benchmark.py export --run runs/camvid --size 360x480
+    scripts/benchmark.py export --model ladder_densenet121 --size 448x1024 --batch-sizes 1,8
 
 `data`: images/s of the training pipeline beside bare decoding of the same pictures. The pipeline of
 segmentation shuffles, decodes, scales, crops, flips and batches; with --detection it is that of
 SSD300: its augmentation in full, matching and target encoding.
 `forward`: milliseconds of the raw forward pass (no boxes decoded) of ssd300 and of torchvision's
 ssd300_vgg16, batch 1, random weights, 90 classes; both libraries choose their own threads.
+`export`: milliseconds of a batch through the training graph (the Keras model in a tf.function) and
+through the SavedModel that scripts/export.py makes of it (its signature `raw`), for each batch
+size, and the largest difference of their outputs relative to the largest output. The model is a
+run's, or one of kerasdense.models with random weights; a detector has its own image size.
 
 Prints medians of the turns and ends with one JSON line.
 """
 
 import argparse
+import collections
+import functools
 import itertools
 import json
 import re
 import statistics
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 from kerasdense import command_line
 
@@ -43,6 +53,15 @@ def main():
     forward = commands.add_parser("forward", help="ssd300 beside torchvision's")
     forward.set_defaults(run=benchmark_forward)
     forward.add_argument("--turns", type=command_line.positive(int), default=20)
+    export = commands.add_parser("export", help="exported SavedModel beside the training graph")
+    export.set_defaults(run=benchmark_export)
+    model = export.add_mutually_exclusive_group(required=True)
+    model.add_argument("--run", dest="directory", type=Path, metavar="RUN", help="a run folder")
+    model.add_argument("--model", metavar="NAME", help="of kerasdense.models, random weights")
+    export.add_argument("--size", type=command_line.size, default=(320, 480), metavar="HxW")
+    export.add_argument("--classes", type=command_line.positive(int), default=19, help="of --model")
+    export.add_argument("--batch-sizes", type=command_line.integers, default=(1, 8))
+    export.add_argument("--turns", type=command_line.positive(int), default=10)
     args = parser.parse_args()
     args.run(args)
 
@@ -81,25 +100,22 @@ def benchmark_data(args):
         read_config=tfds.ReadConfig(try_autocache=False),
     )
     decoding = decoding.repeat().prefetch(tf.data.AUTOTUNE)
-    alternatives = {
+    iterators = {
         "training pipeline": (iter(batches), args.batch_size),
         "bare decoding": (iter(decoding), 1),
     }
-    speeds = {name: [] for name in alternatives}
-    for turn in range(-1, args.turns):  # the first turn warms up and does not count
-        for name, (iterator, images_each) in alternatives.items():
-            began = time.perf_counter()
-            for _ in itertools.islice(iterator, args.images // images_each):
-                pass
-            seconds = time.perf_counter() - began
-            if turn >= 0:
-                speeds[name].append(args.images / seconds)
-    medians = {name: statistics.median(values) for name, values in speeds.items()}
-    ratio = statistics.median(
-        ours / bare for ours, bare in zip(speeds["training pipeline"], speeds["bare decoding"])
+
+    def consume(iterator, images_each):
+        collections.deque(itertools.islice(iterator, args.images // images_each), maxlen=0)
+
+    seconds = in_turns(
+        {name: functools.partial(consume, *source) for name, source in iterators.items()},
+        args.turns,
     )
+    medians = {name: args.images / statistics.median(times) for name, times in seconds.items()}
     for name, speed in medians.items():
         print(f"{name:<18} {speed:8.0f} images/s")
+    ratio = times_as_fast("training pipeline", "bare decoding", seconds)
     print(f"{'ratio':<18} {ratio:8.2f}")
     print(json.dumps({"images_per_second": medians, "ratio": ratio}))
 
@@ -126,21 +142,119 @@ def benchmark_forward(args):
         "kerasdense": lambda: forward(tensor).numpy(),
         "torchvision": torch_forward,
     }
-    times = {name: [] for name in alternatives}
-    for turn in range(-3, args.turns):  # the first turns trace and warm up, and do not count
+    seconds = in_turns(alternatives, args.turns, warm_up=3)
+    medians = print_milliseconds(seconds)
+    ratio = times_as_fast("kerasdense", "torchvision", seconds)
+    print(f"{'times as fast':<18} {ratio:8.2f}")
+    print(json.dumps({"milliseconds": medians, "ratio": ratio}))
+
+
+def benchmark_export(args):
+    import numpy as np
+    import tensorflow as tf
+
+    from kerasdense import runs
+    from kerasdense.export import export
+
+    if min(args.batch_sizes) < 1:
+        raise ValueError(f"--batch-sizes expects numbers above 0, received {args.batch_sizes}.")
+    if args.model:
+        model, names = random_model(args.model, args.classes), list(map(str, range(args.classes)))
+    else:
+        model, facts = runs.load_run(args.directory)
+        names = facts["dataset"]["class_names"]
+    size = [fixed or asked for fixed, asked in zip(model.input.shape[1:3], args.size)]
+
+    @tf.function(input_signature=[tf.TensorSpec(model.input.shape, tf.uint8)])
+    def training_graph(images):
+        outputs = model(images, training=False)
+        return outputs["logits"] if isinstance(outputs, dict) else outputs
+
+    batches = []
+    with tempfile.TemporaryDirectory() as directory:
+        version = export(model, Path(directory) / model.name, names, [[0, 0, 0]] * len(names))
+        exported = tf.saved_model.load(str(version))
+        for batch_size in args.batch_sizes:
+            print(f"{model.name}, batch of {batch_size}, {size[0]}x{size[1]}")
+            images = np.random.default_rng(0).integers(0, 256, (batch_size, *size, 3), np.uint8)
+            try:
+                measured = compare_export(
+                    training_graph, exported.signatures["raw"], images, args.turns
+                )
+            except tf.errors.InvalidArgumentError as error:  # the limits of an export
+                raise ValueError(f"The exported model refuses the batch: {error}") from error
+            batches.append({"batch_size": batch_size, **measured})
+    print(json.dumps({"model": model.name, "size": size, "batches": batches}))
+
+
+def compare_export(training_graph, exported, images, turns):
+    """Prints and returns times, their ratio and the difference of the outputs for one batch."""
+    import numpy as np
+    import tensorflow as tf
+
+    images = tf.constant(images)
+    alternatives = {
+        "training graph": lambda: training_graph(images).numpy(),
+        "exported": lambda: next(iter(exported(images=images).values())).numpy(),
+    }
+    # The export first: it says why it refuses an input that the training graph fails on.
+    after, before = alternatives["exported"](), alternatives["training graph"]()
+    difference = float(np.max(np.abs(after - before)) / np.max(np.abs(before)))
+    seconds = in_turns(alternatives, turns)
+    medians = print_milliseconds(seconds)
+    ratio = times_as_fast("exported", "training graph", seconds)
+    print(f"{'times as fast':<18} {ratio:8.2f}")
+    print(f"{'largest difference':<18} {difference:8.1e}")
+    return {"milliseconds": medians, "ratio": ratio, "largest_relative_difference": difference}
+
+
+def random_model(name, classes):
+    """A model of the package with random weights, batch normalization's statistics as well."""
+    import numpy as np
+
+    from kerasdense import models
+
+    if name not in models.__all__:
+        raise ValueError(
+            f"There is no model '{name}'. Expected one of: {', '.join(models.__all__)}."
+        )
+    try:
+        model = getattr(models, name)(num_classes=classes, weights=None)
+    except TypeError as error:  # one that needs more than its classes
+        raise ValueError(f"{error}. Fit it and give its run folder as --run.") from error
+    rng = np.random.default_rng(0)
+    for variable in model.non_trainable_variables:
+        if "moving" in variable.path:
+            variable.assign(rng.uniform(0.5, 2, variable.shape))
+    return model
+
+
+def in_turns(alternatives, turns, warm_up=1):
+    """Seconds of every turn, {name: [...]}, of functions {name: function} called alternately.
+
+    The first `warm_up` turns, in which caches fill and graphs are traced, do not count.
+    """
+    seconds = {name: [] for name in alternatives}
+    for turn in range(-warm_up, turns):
         for name, run in alternatives.items():
             began = time.perf_counter()
             run()
             if turn >= 0:
-                times[name].append(1000 * (time.perf_counter() - began))
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    ratio = statistics.median(
-        theirs / ours for ours, theirs in zip(times["kerasdense"], times["torchvision"])
-    )
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def times_as_fast(name, other, seconds):
+    """Median ratio over the turns: 2 if `name` takes half the time of `other`."""
+    return statistics.median(theirs / ours for ours, theirs in zip(seconds[name], seconds[other]))
+
+
+def print_milliseconds(seconds):
+    """Prints and returns the medians, {name: milliseconds}."""
+    medians = {name: 1000 * statistics.median(times) for name, times in seconds.items()}
     for name, milliseconds in medians.items():
-        print(f"{name:<18} {milliseconds:8.0f} ms")
-    print(f"{'times as fast':<18} {ratio:8.2f}")
-    print(json.dumps({"milliseconds": medians, "ratio": ratio}))
+        print(f"{name:<18} {milliseconds:8.1f} ms")
+    return medians
 
 
 def torchvision_ssd300():
