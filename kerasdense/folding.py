@@ -9,20 +9,21 @@ import collections
 import keras
 import numpy as np
 
-from kerasdense.layers import ChannelAffine, Recompute
+from kerasdense.layers import Recompute
 
 
 def fold_batch_normalization(model):
     """A copy of a functional model that predicts the same without batch normalization.
 
     A BatchNormalization that alone reads a Conv2D without activation disappears into that
-    convolution, which gains a bias. Any other becomes a `ChannelAffine` of the same name. A
-    `Recompute` becomes the model inside, under the wrapper's name; functional models inside are
-    folded as well. Everything else keeps name, configuration and weights. Outputs equal those of
-    `model` under `training=False` up to rounding; the copy is not compiled and not for training.
+    convolution, which gains a bias. Any other becomes a 1x1 DepthwiseConv2D of the same name: a
+    multiplication and an addition for each channel. A `Recompute` becomes the model inside, under
+    the wrapper's name; functional models inside are folded as well. Everything else keeps name,
+    configuration and weights. Outputs equal those of `model` under `training=False` up to
+    rounding; the copy is not compiled and not for training.
 
-    Left as they are: batch normalization over another axis than the last, which only networks
-    with channels first need; and what lies inside other layers, such as a Sequential.
+    Left as they are: batch normalization of other things than maps [B, H, W, C] over C; and what
+    lies inside other layers, such as a Sequential.
 
     Raises:
         ValueError: `model` is not functional, so that its graph is unknown.
@@ -39,6 +40,7 @@ def _folded(model, name):
     graph = keras.Model(model.input, model.output, name=name)  # the same layers, uncompiled
     absorbed = _absorbed(graph)
     gone = {normalization.name for normalization in absorbed.values()}
+    replaced = {layer.name for layer in graph.layers if _normalizes_channels(layer)} - gone
     weights = []  # (layer of the copy, its weights), to be set once it is built
 
     def copy(layer):
@@ -50,9 +52,13 @@ def _folded(model, name):
         if layer.name in absorbed:
             new = type(layer).from_config(layer.get_config() | {"use_bias": True})
             weights.append((new, _merged_weights(layer, absorbed[layer.name])))
-        elif _normalizes_channels(layer):
-            new = ChannelAffine(name=layer.name, dtype=layer.dtype_policy.name)
-            weights.append((new, _scale_and_shift(layer)))
+        elif layer.name in replaced:
+            # Faster than x * scale + shift: TensorFlow computes it in one pass, with the ReLU.
+            new = keras.layers.DepthwiseConv2D(
+                1, data_format="channels_last", name=layer.name, dtype=layer.dtype_policy.name
+            )
+            scale, shift = _scale_and_shift(layer)
+            weights.append((new, [scale.reshape(1, 1, -1, 1), shift]))
         else:
             new = type(layer).from_config(layer.get_config())
             if isinstance(layer, keras.layers.Layer):  # not a plain operation, such as x + y
@@ -60,7 +66,7 @@ def _folded(model, name):
         return new
 
     def call(layer, *args, **kwargs):
-        if layer.name in gone or isinstance(layer, ChannelAffine):
+        if layer.name in gone or layer.name in replaced:
             x = args[0] if args else kwargs["inputs"]  # no mask, no `training`
             return x if layer.name in gone else layer(x)
         return layer(*args, **kwargs)
@@ -119,7 +125,7 @@ def _can_absorb(layer, reader):
 def _normalizes_channels(layer):
     if type(layer) is not keras.layers.BatchNormalization:
         return False
-    return layer.axis in (-1, layer.input_spec.ndim - 1)
+    return layer.input_spec.ndim == 4 and layer.axis in (-1, 3)
 
 
 def _merged_weights(convolution, normalization):
@@ -138,7 +144,7 @@ def _scale_and_shift(normalization):
     shift = -_float64(normalization.moving_mean) * scale
     if normalization.center:
         shift += _float64(normalization.beta)
-    return [scale, shift]
+    return scale, shift
 
 
 def _float64(variable):

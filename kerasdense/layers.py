@@ -172,25 +172,6 @@ class L2Normalization(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kerasdense")
-class ChannelAffine(keras.layers.Layer):
-    """Multiplies each channel of a map [..., C] by a weight and adds one: x * scale + shift.
-
-    What is left of batch normalization when it only predicts, see `folding`.
-    """
-
-    def build(self, input_shape):
-        shape = (input_shape[-1],)
-        self.scale = self.add_weight(shape=shape, initializer="ones", name="scale")
-        self.shift = self.add_weight(shape=shape, initializer="zeros", name="shift")
-
-    def call(self, inputs):
-        return inputs * self.scale + self.shift
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
-
-@keras.saving.register_keras_serializable(package="kerasdense")
 class AnchorPredictions(keras.layers.Layer):
     """Joins the maps of SSD's heads to one row for each anchor: float32 [B, A, C + 1 + 4].
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kerasdense.folding import fold_batch_normalization
-from kerasdense.layers import ChannelAffine, Recompute
+from kerasdense.layers import Recompute
 from kerasdense.models import fcn_resnet50, fcn_vgg16, ladder_densenet, ssd300
 
 layers = keras.layers
@@ -77,7 +77,8 @@ def test_numbers_of_one_channel():
     # Without a convolution before it the same factor and summand: 2 (x - 7) / 4 + 5 = x / 2 + 1.5
     model = keras.Model(inputs, normalization(inputs))
     affine = fold_batch_normalization(model).get_layer(normalization.name)
-    np.testing.assert_allclose([affine.scale[0], affine.shift[0]], [0.5, 1.5], rtol=1e-6)
+    np.testing.assert_allclose(affine.kernel, [[[[0.5]]]], rtol=1e-6)
+    np.testing.assert_allclose(affine.bias, [1.5], rtol=1e-6)
 
 
 @pytest.mark.parametrize("use_bias", [False, True])
@@ -110,7 +111,7 @@ def test_convolutions_of_every_kind(options):
 
     model = model_of(build, channels=2)
     folded = fold_batch_normalization(model)
-    assert count(folded, ChannelAffine) == 0
+    assert count(folded, layers.DepthwiseConv2D) == 0
     check_equal(folded, model)
 
 
@@ -161,7 +162,7 @@ def not_after_a_convolution(x):
 
 
 def after_another_convolution(x):
-    return layers.BatchNormalization()(layers.DepthwiseConv2D(3)(x))
+    return layers.BatchNormalization()(layers.Conv2DTranspose(3, 3)(x))
 
 
 @pytest.mark.parametrize(
@@ -180,11 +181,11 @@ def after_another_convolution(x):
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_what_cannot_be_merged_becomes_an_affine_layer(build, normalizations):
+def test_what_cannot_be_merged_becomes_a_depthwise_convolution(build, normalizations):
     model = model_of(build)
     folded = fold_batch_normalization(model)
     assert count(folded, layers.BatchNormalization) == 0
-    assert count(folded, ChannelAffine) == normalizations
+    assert count(folded, layers.DepthwiseConv2D) == normalizations
     assert {layer.name for layer in folded.layers} == {layer.name for layer in model.layers}
     check_equal(folded, model)
 
@@ -207,7 +208,7 @@ def test_a_normalization_called_by_keywords():
         )
     )
     folded = fold_batch_normalization(model)
-    assert count(folded, ChannelAffine) == 1
+    assert count(folded, layers.DepthwiseConv2D) == 1
     check_equal(folded, model)
 
 
@@ -232,7 +233,7 @@ def test_channels_first_is_left_alone():
         model = keras.Model(inputs, layers.BatchNormalization(axis=axis, name="bn")(x))
         folded = fold_batch_normalization(model)
         assert not folded.get_layer("conv").bias.numpy().any()
-        kind = layers.BatchNormalization if axis == 1 else ChannelAffine
+        kind = layers.BatchNormalization if axis == 1 else layers.DepthwiseConv2D
         assert type(folded.get_layer("bn")) is kind
 
 
@@ -256,7 +257,7 @@ def test_subclasses_are_left_alone():
         )
     )
     folded = fold_batch_normalization(model)
-    assert count(folded, Negative) == count(folded, ChannelAffine) == 1
+    assert count(folded, Negative) == count(folded, layers.DepthwiseConv2D) == 1
     check_equal(folded, model)
 
 
@@ -335,7 +336,7 @@ def test_a_normalization_of_another_precision_is_not_merged():
         )
     )
     folded = fold_batch_normalization(model)
-    assert count(folded, ChannelAffine) == 1 and folded.output.dtype == "float32"
+    assert count(folded, layers.DepthwiseConv2D) == 1 and folded.output.dtype == "float32"
 
 
 def test_a_model_without_a_known_graph_is_refused():
@@ -368,7 +369,7 @@ def test_models_of_the_package(build, merged):
     folded = fold_batch_normalization(model)
     before = count(model, layers.BatchNormalization)
     assert count(folded, layers.BatchNormalization) == 0
-    assert before - count(folded, ChannelAffine) == merged
+    assert before - count(folded, layers.DepthwiseConv2D) == merged
     assert folded.name == model.name and folded.input.shape == model.input.shape
     assert folded.input.dtype == "uint8" and folded.input.name == model.input.name
     names = [layer.name for layer in folded.layers]
@@ -378,3 +379,11 @@ def test_models_of_the_package(build, merged):
     size = (side, side) if side else (67, 75)
     images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), "uint8")
     check_equal(folded, model, images)
+
+
+def test_normalization_of_vectors_is_left_alone():
+    inputs = keras.Input((5,))
+    model = randomized(keras.Model(inputs, layers.BatchNormalization(name="bn")(inputs)))
+    folded = fold_batch_normalization(model)
+    assert type(folded.get_layer("bn")) is layers.BatchNormalization
+    check_equal(folded, model, np.random.default_rng(0).normal(size=(3, 5)))

@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from kerasdense.layers import (
     AnchorPredictions,
-    ChannelAffine,
     ImageNetPreprocessing,
     L2Normalization,
     Recompute,
@@ -102,7 +101,6 @@ def test_layers_survive_their_configuration():
         ImageNetPreprocessing("ssd", name="a"),
         ResizeLike(name="b"),
         L2Normalization(name="c"),
-        ChannelAffine(name="e", dtype="mixed_float16"),
         AnchorPredictions(7, "ssd512", "coco", clip=True, name="d"),
     ):
         config = keras.saving.serialize_keras_object(layer)
@@ -183,16 +181,6 @@ def test_l2_normalization_has_the_gradient_of_its_definition():
     # 20 x / r: by x, 20 (1 / r - x^2 / r^3) = 20 * 16 / 125; by y, -20 x y / r^3 = -20 * 12 / 125
     expected = [[[[2.56, -1.92]]]]
     np.testing.assert_allclose(tape.gradient(first, features), expected, rtol=1e-5)
-
-
-def test_channel_affine_multiplies_and_adds_for_each_channel():
-    features = np.array([[1, 10], [-2, 20]], "float32").reshape(1, 2, 1, 2)
-    layer = ChannelAffine()
-    np.testing.assert_array_equal(layer(features), features)  # the identity, at first
-    layer.set_weights(np.array([[3, 0.5], [7, -1]]))
-    np.testing.assert_array_equal(layer(features)[0, :, 0], [[10, 4], [1, 9]])
-    assert layer.compute_output_shape((None, None, None, 2)) == (None, None, None, 2)
-    assert ChannelAffine(dtype="mixed_float16")(features).dtype == tf.float16
 
 
 def test_anchor_predictions_keep_the_order_of_levels_rows_columns_and_anchors():
