@@ -66,7 +66,6 @@ def export(
             f"{directory} is an exported model itself. Give the folder above it: every export "
             f"makes a new numbered folder there."
         )
-    write = _WRITERS[format]
     for package in _PACKAGES[format]:
         _require(package, format)
     portable = format != "saved_model"
@@ -85,6 +84,7 @@ def export(
         "palette": np.asarray(palette).tolist(),
         "input": _input_contract(task, batch_size, size),
         "signatures": {name: _specification(functions[name]) for name in names},
+        "postprocessing": _postprocessing() if task == "detection" else None,
         "run": run,
         "versions": {
             "kerasdense": __version__,
@@ -92,20 +92,12 @@ def export(
             "tensorflow": tf.__version__,
         },
     }
-    if task == "detection":
-        facts["postprocessing"] = {
-            "least_score": postprocessing.LEAST_SCORE,
-            "candidates": postprocessing.CANDIDATES,
-            "overlap": postprocessing.OVERLAP,
-            "detections": postprocessing.DETECTIONS,
-            "variances": list(VARIANCES),
-        }
     directory.mkdir(parents=True, exist_ok=True)
     # Beside the versions, so that the rename stays on one disk; servers skip this name.
     with tempfile.TemporaryDirectory(prefix=".unfinished_", dir=directory) as aside:
         finished = Path(aside) / "model"
         try:
-            write(served, functions, finished, precision)
+            _WRITERS[format](served, functions, finished, precision)
         except tf.errors.OpError as error:  # what TensorFlow makes of a full disk
             reason = str(error).strip().splitlines()[0][:200]
             raise OSError(f"Cannot write the export into {directory}: {reason}") from error
@@ -207,6 +199,17 @@ def _input_contract(task, batch_size, size):
         "width": width,
         "minimum_side": MINIMUM_SIDE[task],
         "maximum_pixels": MAXIMUM_PIXELS[task],
+    }
+
+
+def _postprocessing():
+    """What is done to the raw output of an SSD."""
+    return {
+        "least_score": postprocessing.LEAST_SCORE,
+        "candidates": postprocessing.CANDIDATES,
+        "overlap": postprocessing.OVERLAP,
+        "detections": postprocessing.DETECTIONS,
+        "variances": list(VARIANCES),
     }
 
 
