@@ -207,7 +207,14 @@ def _some(image_bytes):
 
 def _decode(data):
     """A file (string) as a picture uint8 [H, W, 3]: grey becomes RGB, alpha is dropped."""
-    return tf.io.decode_image(data, channels=3, expand_animations=False)
+
+    def decode(channels):
+        return tf.io.decode_image(data, channels=channels, expand_animations=False)
+
+    # TensorFlow refuses three channels of a WebP with alpha, and has only them of a JPEG in CMYK.
+    is_webp = tf.strings.regex_full_match(tf.strings.substr(data, 0, 12), r"RIFF\C{4}WEBP")
+    image = tf.cond(is_webp, lambda: decode(0)[..., :3], lambda: decode(3))
+    return tf.ensure_shape(image, [None, None, 3])
 
 
 def _with_policies(config, precision):

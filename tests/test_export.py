@@ -1,5 +1,6 @@
 """The exported artefact against the model it comes from, at other batches and sizes."""
 
+import io
 import itertools
 import json
 import re
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from kerasdense import parity
 from kerasdense.anchors import anchors_of
@@ -250,6 +252,45 @@ def test_files_for_a_detector_may_differ_in_size(tmp_path, detector):
         row = {name: values[index : index + 1] for name, values in together.items()}
         figures = parity.compare_detections(row, alone)
         assert figures["sought"] > 0 and not parity.exceeded(figures, "float32"), figures
+
+
+def file_of(picture, format, **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def test_files_of_all_kinds_become_rgb(tmp_path):
+    predictor = Predictor(export(small_model(), tmp_path / "name", NAMES, PALETTE))
+    picture = Image.fromarray(pictures(1, 64, 70)[0])
+    alpha = picture.copy()
+    alpha.putalpha(100)
+    grey = picture.convert("L")
+    for file, expected in [
+        (file_of(picture, "PNG"), picture),
+        (file_of(picture, "BMP"), picture),
+        (file_of(alpha, "PNG"), picture),
+        (file_of(picture, "WEBP", lossless=True), picture),
+        (file_of(alpha, "WEBP", lossless=True), picture),
+        (file_of(grey, "PNG"), grey.convert("RGB")),
+        (file_of(grey.convert("LA"), "PNG"), grey.convert("RGB")),
+        (file_of(picture.quantize(9), "PNG"), picture.quantize(9).convert("RGB")),
+    ]:
+        labels = predictor.predict_encoded([file])["labels"]
+        np.testing.assert_array_equal(
+            labels, predictor.predict(np.asarray(expected)[None])["labels"]
+        )
+    for mode in ("RGB", "L", "CMYK"):  # decoders of JPEG differ in rounding
+        image = Image.fromarray(smooth_pictures(1, 64, 70)[0])
+        labels = predictor.predict_encoded([file_of(image.convert(mode), "JPEG")])["labels"]
+        expected = np.asarray(image.convert(mode).convert("RGB"))
+        assert (labels == predictor.predict(expected[None])["labels"]).mean() > 0.8
+    # Turned by 90 degrees in its EXIF entry: the pixels count as they are stored.
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert predictor.predict_encoded([file_of(picture, "PNG", exif=exif)])["labels"].shape == (
+        1, 64, 70,
+    )  # fmt: skip
 
 
 def test_bad_input_is_refused_inside_the_graph(tmp_path, detector):
