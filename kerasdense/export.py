@@ -23,6 +23,7 @@ from kerasdense.warmup import REQUESTS, write_warmup_requests
 
 FORMATS = tuple(FILES)
 OPSET = 18  # of ONNX, the highest that tf2onnx writes
+ONNX_MEMORY = 50  # bytes that tf2onnx takes for each byte of the weights, measured
 WARMUP_SIZE = (320, 320)  # of warm-up requests where any size is served
 
 
@@ -121,6 +122,7 @@ def _write_onnx(served, functions, directory, precision):
     import onnx
     import tf2onnx
 
+    _check_memory(ONNX_MEMORY * sum(value.nbytes for value in map(np.asarray, served.parameters)))
     function = functions["serving_default"]
     proto, _ = tf2onnx.convert.from_function(
         served.serving_default, function.structured_input_signature[1].values(), opset=OPSET
@@ -163,6 +165,16 @@ _PACKAGES = {
     "openvino": ("openvino",),
     "litert": (),
 }
+
+
+def _check_memory(needed):
+    """Raises ValueError, instead of being killed, if this machine has less than `needed` bytes."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise ValueError(
+            f"The conversion of this model takes about {needed / 2**30:.0f} GiB of memory, this "
+            f"machine has {memory / 2**30:.0f}. Choose another format, or a larger machine."
+        )
 
 
 def _require(package, extra):

@@ -404,6 +404,15 @@ def test_a_missing_converter_is_named_before_the_work(tmp_path, monkeypatch, for
     assert not (tmp_path / "name").exists()
 
 
+def test_a_model_too_large_to_convert_is_refused(tmp_path, monkeypatch):
+    pytest.importorskip("tf2onnx")
+    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1}
+    monkeypatch.setattr("os.sysconf", pages.__getitem__)
+    with pytest.raises(ValueError, match="GiB of memory.*another format"):
+        export(small_model(), tmp_path / "name", NAMES, PALETTE, format="onnx")
+    assert not list((tmp_path / "name").iterdir())
+
+
 def test_versions_count_up(tmp_path):
     name = tmp_path / "name"
     model = small_model()
