@@ -23,7 +23,7 @@ from kerasdense.warmup import REQUESTS, write_warmup_requests
 
 FORMATS = tuple(FILES)
 OPSET = 18  # of ONNX, the highest that tf2onnx writes
-ONNX_MEMORY = 50  # bytes that tf2onnx takes for each byte of the weights, measured
+ONNX_MEMORY = 200  # bytes that tf2onnx takes for each weight, of whatever precision: measured
 WARMUP_SIZE = (320, 320)  # of warm-up requests where any size is served
 
 
@@ -122,7 +122,7 @@ def _write_onnx(served, functions, directory, precision):
     import onnx
     import tf2onnx
 
-    _check_memory(ONNX_MEMORY * sum(value.nbytes for value in map(np.asarray, served.parameters)))
+    _check_memory(ONNX_MEMORY * sum(int(np.prod(value.shape)) for value in served.parameters))
     function = functions["serving_default"]
     proto, _ = tf2onnx.convert.from_function(
         served.serving_default, function.structured_input_signature[1].values(), opset=OPSET
