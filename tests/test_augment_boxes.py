@@ -448,3 +448,16 @@ def test_grey_pictures_stay_grey():
 def test_mistakes_are_named(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_pixels_halfway_between_grey_levels_round_up():
+    """Exactly, 240 pixels to 300 give hundredths; float32 misses some halves from below."""
+    row = np.random.default_rng(0).integers(0, 256, 240)
+    place = (np.arange(300) * 2 + 1) * 4 - 5  # (i + 1/2) 240 / 300 - 1/2, in tenths
+    left, tenths = np.clip(place // 10, 0, 238), place - 10 * np.clip(place // 10, 0, 238)
+    tenths = np.clip(tenths, 0, 10)  # beyond the outer pixels' centers
+    exact = row[left] * (10 - tenths) + row[left + 1] * tenths  # in tenths of a grey level
+    assert (exact % 10 == 5).sum() > 5
+    picture = np.repeat(row.astype(np.uint8)[None, :, None], 3, axis=-1)  # [1, 240, 3]
+    resized = augment.resize_image(picture, (1, 300)).numpy()
+    np.testing.assert_array_equal(resized[0, :, 0], (exact + 5) // 10)
