@@ -20,6 +20,9 @@ LARGEST_CELL, SMALLEST_CELL, MATRIX_SIDE = 46, 6, 900  # pixels
 # Rows of the confusion matrix from 0 % to 100 %: light to dark, so that it also prints in grey.
 HEAT = np.array([[247, 251, 255], [198, 219, 239], [107, 174, 214], [33, 113, 181], [8, 48, 107]])
 WRONG = np.array([230, 25, 75])
+# Heat from 0 to 1, laid over a grey picture: brightness rises with it, so that it prints in grey.
+GLOW = np.array([[40, 10, 90], [160, 30, 120], [235, 90, 50], [250, 190, 40], [255, 255, 180]])
+LINE_COLORS = ((33, 113, 181), (214, 93, 14), (56, 142, 60), (142, 68, 173), (120, 120, 120))
 LINES, TAGS = 200, 26  # as many lines of boxes, or heights of tags, fill a picture's shorter side
 CROWD = 50  # boxes, from here on with lines and tags of 60 % and without halos
 TAG_SIZES = 10, 28  # pixels: smallest and largest font of a tag
@@ -66,6 +69,37 @@ def error_map(image, truth, prediction):
     wrong = ((truth != prediction) & (truth != IGNORE))[..., None]
     picture = np.where(wrong, 0.25 * grey + 0.75 * WRONG, picture)
     return np.where((truth == IGNORE)[..., None], _hatch(truth.shape)[..., None], picture).astype(
+        np.uint8
+    )
+
+
+def heat_overlay(image, heat, opacity=0.6):
+    """`heat` [H, W] from 0 to 1 laid over `image` (uint8 [H, W, 3]): uint8 [H, W, 3].
+
+    Where the heat is 0 the image is grey and faint, where it is 1 it is covered by `opacity`.
+    Raises: ValueError if the sizes differ or the heat leaves its range.
+    """
+    image, heat = np.asarray(image), np.asarray(heat, np.float64)
+    if image.shape != heat.shape + (3,):
+        raise ValueError(
+            f"The heat map must have the image's size, expected shape {image.shape[:2]}, "
+            f"received {heat.shape}."
+        )
+    if not (heat.min() >= 0 and heat.max() <= 1):  # NaN fails here, too
+        raise ValueError(
+            f"Heat must lie between 0 and 1, received {heat.min():g} to {heat.max():g}."
+        )
+    grey = np.repeat((image @ np.array(LUMA))[..., None], 3, axis=-1)
+    colors = np.stack(
+        [np.interp(heat, np.linspace(0, 1, len(GLOW)), channel) for channel in GLOW.T], axis=-1
+    )
+    weight = (opacity * np.sqrt(heat))[..., None]  # the root: weak heat is to be seen, too
+    return np.rint((1 - weight) * grey + weight * colors).astype(np.uint8)
+
+
+def amplified(difference, factor):
+    """A signed `difference` of pictures, times `factor` around mid-grey: uint8 [H, W, 3]."""
+    return np.clip(np.rint(128 + factor * np.asarray(difference, np.float64)), 0, 255).astype(
         np.uint8
     )
 
@@ -249,37 +283,81 @@ def precision_recall_picture(curves, average_precisions, palette):
         else f"{name}  {100 * average_precisions[name]:.1f}"
         for name in curves
     ]
+    lines = {}
+    for entry, (name, (recall, precision)) in zip(entries, curves.items()):
+        drawn = average_precisions[name] is not None and len(recall)
+        lines[entry] = np.array([[0, *recall], [precision[0], *precision]]).T if drawn else None
+    note = f"legend: average precision (all points) in %, {mean}"
+    ticks = {f"{tick:.1f}": tick for tick in np.linspace(0, 1, 6)}
+    return _chart("Precision and recall", note, ("recall", "precision"), ticks, lines, palette)
+
+
+def lines_picture(title, x, series, x_name, y_name, note=""):
+    """Values from 0 to 1 over rising `x` [N], a line for each of `series`: uint8 [h, w, 3].
+
+    `series`: {name: values [N]}, at most as many as `LINE_COLORS`; the points are marked.
+    Raises: ValueError if there is nothing to draw, or a value or number of values does not fit.
+    """
+    x = np.asarray(x, np.float64)
+    values = {name: np.asarray(line, np.float64) for name, line in series.items()}
+    if not 0 < len(values) <= len(LINE_COLORS) or len(x) < 2 or not (np.diff(x) > 0).all():
+        raise ValueError(
+            f"A chart needs 1 to {len(LINE_COLORS)} lines over two or more rising numbers, "
+            f"received {len(values)} lines over {x.tolist()}."
+        )
+    for name, line in values.items():
+        if line.shape != x.shape or not ((line >= 0) & (line <= 1)).all():
+            raise ValueError(
+                f'The line "{name}" needs {len(x)} values from 0 to 1, received {line.tolist()}.'
+            )
+    places = (x - x[0]) / (x[-1] - x[0])
+    ticks = {}
+    for number, place in zip(x, places):  # a tick at each point, where there is room
+        if not ticks or place - max(ticks.values()) > 0.07:
+            ticks[f"{number:g}"] = place
+    lines = {name: np.stack([places, line], axis=1) for name, line in values.items()}
+    return _chart(title, note, (x_name, y_name), ticks, lines, LINE_COLORS, marked=True)
+
+
+def _chart(title, note, axes, ticks, lines, palette, marked=False):
+    """Lines in a square from (0, 0) to (1, 1) with a legend: uint8 [h, w, 3].
+
+    `axes`: the names of x and y; `ticks`: {text: place} on x; `lines`: {text of the legend: points
+    [N, 2], or None to draw none}; `palette`: a color a line; `marked`: whether points are dots.
+    """
     font, small = _font(15), _font(12)
     left, top, side, line = 64, 56, 440, 24
-    rows = min(len(entries), side // line)
-    column = 40 + max(_text_size(entry, font)[0] for entry in entries)
-    columns = math.ceil(len(entries) / rows)
+    rows = min(len(lines), side // line)
+    column = 40 + max(_text_size(entry, font)[0] for entry in lines)
+    columns = math.ceil(len(lines) / rows)
     size = (left + side + 2 * MARGIN + columns * column, top + side + 56)
     canvas = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(canvas)
-    draw.text((MARGIN, MARGIN), "Precision and recall", INK, _font(17))
-    note = f"legend: average precision (all points) in %, {mean}"
+    draw.text((MARGIN, MARGIN), title, INK, _font(17))
     draw.text((MARGIN, MARGIN + 24), note, FAINT, small)
-    draw.text((left + side / 2, top + side + 28), "recall", INK, font, anchor="mt")
-    _vertical_text(canvas, (left - 44, top + side // 2 + 30), "precision", font, INK)
+    draw.text((left + side / 2, top + side + 28), axes[0], INK, font, anchor="mt")
+    _vertical_text(canvas, (left - 44, top + side // 2 + 30), axes[1], font, INK)
 
     # Drawn larger and reduced: Pillow's lines have steps.
     fine = Image.new("RGB", (FINER * side, FINER * side), PAPER)
     pen = ImageDraw.Draw(fine)
+    for text, place in ticks.items():
+        pen.line((FINER * side * place, 0, FINER * side * place, FINER * side), GRID, FINER)
+        draw.text((left + side * place, top + side + MARGIN), text, FAINT, small, "mt")
     for tick in np.linspace(0, 1, 6):
-        position = FINER * side * tick
-        pen.line((position, 0, position, FINER * side), GRID, FINER)
-        pen.line((0, position, FINER * side, position), GRID, FINER)
-        draw.text((left + side * tick, top + side + MARGIN), f"{tick:.1f}", FAINT, small, "mt")
+        pen.line((0, FINER * side * tick, FINER * side, FINER * side * tick), GRID, FINER)
         draw.text((left - MARGIN, top + side * (1 - tick)), f"{tick:.1f}", FAINT, small, "rm")
-    for number, ((name, (recall, precision)), color) in enumerate(zip(curves.items(), palette)):
+    for number, ((entry, points), color) in enumerate(zip(lines.items(), palette)):
         x = left + side + 2 * MARGIN + number // rows * column
         y = top + MARGIN + number % rows * line
         draw.rectangle((x, y - 2, x + 16, y + 2), fill=tuple(color))
-        draw.text((x + 24, y), entries[number], INK, font, anchor="lm")
-        if average_precisions[name] is not None and len(recall):
-            points = np.stack([[0, *recall], 1 - np.array([precision[0], *precision])], axis=1)
-            pen.line([tuple(point) for point in FINER * side * points], tuple(color), 2 * FINER)
+        draw.text((x + 24, y), entry, INK, font, anchor="lm")
+        if points is None:
+            continue
+        places = [tuple(place) for place in FINER * side * (points * [1, -1] + [0, 1])]
+        pen.line(places, tuple(color), 2 * FINER)
+        for place in places if marked else ():
+            pen.circle(place, 4 * FINER, fill=tuple(color))
     canvas.paste(fine.resize((side, side), Image.Resampling.BOX), (left, top))
     draw.rectangle((left, top, left + side, top + side), outline=FAINT)
     return np.asarray(canvas)
@@ -318,6 +396,12 @@ def resized(picture, size):
 def save_picture(path, picture):
     """Write a picture uint8 [H, W, 3] to `path`, in the format of its ending."""
     Image.fromarray(np.ascontiguousarray(picture)).save(path)
+
+
+def save_animation(path, frames, milliseconds=80):
+    """Write pictures uint8 [H, W, 3] of one size as an endless GIF, so long each."""
+    first, *rest = (Image.fromarray(np.ascontiguousarray(frame)) for frame in frames)
+    first.save(path, format="GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0)
 
 
 def save_label_map(path, labels, palette):

@@ -45,6 +45,39 @@ def test_error_map_marks_wrong_pixels_only():
     assert ignored[0] in (drawing.HATCH_DARK, drawing.HATCH_LIGHT)
 
 
+def test_heat_covers_by_its_strength():
+    image = np.full((1, 3, 3), 100, np.uint8)
+    picture = drawing.heat_overlay(image, np.array([[0, 0.25, 1]]), opacity=0.5)
+    np.testing.assert_array_equal(picture[0, 0], [100, 100, 100])
+    # Half of the root of 0.25 is a weight of 1/4; the color at a quarter is GLOW's second.
+    np.testing.assert_array_equal(picture[0, 1], np.rint(75 + 0.25 * drawing.GLOW[1]))
+    np.testing.assert_array_equal(picture[0, 2], np.rint(50 + 0.5 * drawing.GLOW[-1]))
+
+
+def test_amplified_differences_lie_around_grey():
+    difference = np.array([[[0, 2, -2], [100, -100, 1]]])
+    np.testing.assert_array_equal(
+        drawing.amplified(difference, 10), [[[128, 148, 108], [255, 0, 138]]]
+    )
+
+
+def test_lines_run_through_their_points():
+    picture = drawing.lines_picture(
+        "t", [0, 1, 4], {"falls": [1, 0.5, 0], "flat": [0.25, 0.25, 0.25]}, "epsilon", "IoU"
+    )
+    left, top, side = 64, 56, 440  # of the square
+    for x, y, color in ((1, 0.5, 0), (2, 1 / 3, 0), (0.4, 0.25, 1), (4, 0.25, 1)):
+        row, column = top + round(side * (1 - y)), left + min(round(side * x / 4), side - 1)
+        np.testing.assert_allclose(picture[row, column], drawing.LINE_COLORS[color], atol=60)
+
+
+def test_an_animation_keeps_its_frames(tmp_path):
+    frames = [np.full((8, 8, 3), shade, np.uint8) for shade in (0, 128, 255)]
+    drawing.save_animation(tmp_path / "a.gif", frames, milliseconds=50)
+    with Image.open(tmp_path / "a.gif") as file:
+        assert (file.n_frames, file.info["duration"], file.info["loop"]) == (3, 50, 0)
+
+
 @pytest.mark.parametrize("width", [None, 300])
 def test_legend_shows_every_color(width):
     picture = drawing.legend(NAMES, PALETTE, width)
@@ -203,6 +236,12 @@ def draw(image=GREY, boxes=((0, 0, 1, 1),), labels=(0,), scores=None, colors=Non
         (lambda: draw(image=GREY / 255), "expected uint8 .H, W, 3., received float64"),
         (lambda: draw(image=GREY[..., 0]), "received uint8 .80, 120."),
         (lambda: drawing.precision_recall_picture({}, {}, []), "0 curves"),
+        (lambda: drawing.heat_overlay(np.zeros((2, 2, 3), np.uint8), np.zeros((2, 3))), "size"),
+        (lambda: drawing.heat_overlay(np.zeros((1, 1, 3), np.uint8), np.ones((1, 1)) * 2), "0 and"),
+        (lambda: drawing.lines_picture("", [0, 0], {"a": [0, 1]}, "", ""), "rising"),
+        (lambda: drawing.lines_picture("", [0, 1], {}, "", ""), "0 lines"),
+        (lambda: drawing.lines_picture("", [0, 1], {"a": [0, 2]}, "", ""), "from 0 to 1"),
+        (lambda: drawing.lines_picture("", [0, 1], {"a": [0]}, "", ""), "2 values"),
         (lambda: drawing.precision_recall_picture({"a": ([], [])}, {"a": 0.1}, []), "0 colors"),
     ],
 )
