@@ -1,11 +1,11 @@
-"""Average precision of detections by the rules of PASCAL VOC and of COCO.
+"""Average precision of detections by the rules of PASCAL VOC and of COCO, and of image labels.
 
 Ground truth and detections of a whole set are flat arrays, one row a box, and are matched without
 a Python loop over boxes or images. G objects, D detections, C classes, P pairs of a detection and
-an object of its image and class; for COCO also T thresholds and R ranges of area.
+an object of its image and class; for COCO also T thresholds and R ranges of area; N images.
 
 Reference: Everingham et al. 2010, The PASCAL VOC Challenge, section 4.2, and the devkit's
-VOCevaldet.m; Lin et al. 2014, Microsoft COCO, and pycocotools' cocoeval.py.
+VOCevaldet.m and VOCevalcls.m; Lin et al. 2014, Microsoft COCO, and pycocotools' cocoeval.py.
 """
 
 import contextlib
@@ -85,6 +85,18 @@ class VocResult:
 
 
 @dataclasses.dataclass(frozen=True)
+class LabelResult:
+    """`classes`: one `VocClassResult` a label, whose objects and detections are images. The means
+    leave out the `absent_classes` (their number) that no image shows.
+    """
+
+    classes: tuple[VocClassResult, ...]
+    mean_ap_area: float
+    mean_ap_11point: float
+    absent_classes: int
+
+
+@dataclasses.dataclass(frozen=True)
 class CocoResult:
     """`summary`: COCO's twelve numbers by their `COCO_NAMES`, NaN where no object is of that
     size. `class_ap`: float64 [C], AP of each class, NaN without an object that counts.
@@ -135,10 +147,53 @@ def voc_average_precision(ground_truth, detections, num_classes, iou_threshold=I
         classes,
         correct=(is_first & ~on_difficult)[as_given],
         on_difficult=on_difficult[as_given],
-        mean_ap_area=float(np.nanmean([c.ap_area for c in classes])),
-        mean_ap_11point=float(np.nanmean([c.ap_11point for c in classes])),
-        absent_classes=int(np.sum(objects == 0)),
+        **_means(classes),
     )
+
+
+def label_average_precision(truth, scores):
+    """Average precision of image labels as the VOC devkit measures it: a `LabelResult`.
+
+    For each class all images are ranked by falling score, equal ones in their given order.
+
+    Args:
+        truth: int [N, C]: 1 where the image shows the class, 0 where not, -1 where it does not
+            count: such an image has no place in that ranking.
+        scores: float [N, C], of any range.
+
+    Raises:
+        ValueError: arrays of another shape or content, or no label that is 1.
+
+    Reference: VOCevalcls.m of the VOC 2007 devkit.
+    """
+    truth, scores = np.asarray(truth), np.asarray(scores, np.float64)
+    if truth.ndim != 2 or truth.shape != scores.shape:
+        raise ValueError(
+            f"Expected image labels and scores of one shape [N, C], received {truth.shape} and "
+            f"{scores.shape}."
+        )
+    if not np.isin(truth, (-1, 0, 1)).all() or not np.isfinite(scores).all():
+        raise ValueError("Expected image labels out of -1, 0 and 1, and finite scores.")
+    if not (truth == 1).any():
+        raise ValueError(
+            f"None of the {len(truth)} images shows any class, and average precision is not "
+            f"defined. Is this the right split, and are its annotations where they should be?"
+        )
+    order = np.argsort(-scores, axis=0, kind="stable")
+    ranked = np.take_along_axis(truth, order, axis=0)  # [N, C]
+    classes = tuple(
+        _voc_class(labels == 1, labels == -1, int(np.sum(labels == 1))) for labels in ranked.T
+    )
+    return LabelResult(classes, **_means(classes))
+
+
+def _means(classes):
+    """The fields that `VocResult` and `LabelResult` share, of `VocClassResult`s."""
+    return {
+        "mean_ap_area": float(np.nanmean([figures.ap_area for figures in classes])),
+        "mean_ap_11point": float(np.nanmean([figures.ap_11point for figures in classes])),
+        "absent_classes": sum(not figures.ground_truth for figures in classes),
+    }
 
 
 def _best_object(ground_truth, truth_group, detections, group, iou_threshold):
@@ -163,7 +218,7 @@ def _best_object(ground_truth, truth_group, detections, group, iou_threshold):
 
 
 def _voc_class(is_first, on_difficult, objects):
-    """The figures of one class, its detections sorted by falling confidence."""
+    """The figures of one class, its detections (or images) sorted by falling confidence."""
     is_counted = ~on_difficult
     hits = is_first[is_counted]
     true_positives = np.cumsum(hits)

@@ -47,7 +47,8 @@ DENSENET_BLOCKS = {  # Huang et al. 2017, table 1
 BACKBONE_LAYERS = {
     "vgg16": r"block[1-5]_conv\d|fc[67]",
     "resnet50": r"conv1_(conv|bn)|conv[2-5]_block\d+_\d_(conv|bn)",
-    "densenet": r"conv1_(conv|bn)|conv[2-5]_block\d+_\d_(conv|bn)|pool[2-4]_(conv|bn)",
+    # "bn", after the last dense block, is the classifier's alone.
+    "densenet": r"conv1_(conv|bn)|conv[2-5]_block\d+_\d_(conv|bn)|pool[2-4]_(conv|bn)|bn",
 }
 WEIGHT_ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
 CLASSIFIER_NAMES = {"fc6": "fc1", "fc7": "fc2"}

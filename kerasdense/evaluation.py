@@ -1,4 +1,4 @@
-"""Evaluation over a whole split: one confusion matrix for segmentation, AP for detection.
+"""Evaluation over a whole split: a confusion matrix for segmentation, AP for boxes and labels.
 
 B batch, H W size, C classes, A anchors, N objects or detections of an image.
 """
@@ -16,6 +16,7 @@ from kerasdense.average_precision import (
     Detections,
     GroundTruth,
     coco_average_precision,
+    label_average_precision,
     voc_average_precision,
 )
 from kerasdense.labels import IGNORE
@@ -24,7 +25,8 @@ from kerasdense.postprocessing import decode_detections
 
 PICTURES = 4  # drawn during training
 WORST = 4  # pictures kept to look at
-SURE = 0.5  # score from which a detection counts as an error of its image, if it is wrong
+SURE = 0.5  # score from which a detection or a label counts as an error of its image, if wrong
+CAPTIONED = 400  # pixels: the least width of a picture that has its labels above it
 
 
 def evaluate(model, batches, class_names, scales=(1.0,), flip=False, worst=WORST, verbose=1):
@@ -183,17 +185,7 @@ def evaluate_detections(model, batches, class_names, coco=True, worst=WORST, ver
         raise ValueError("Nothing to evaluate: the split holds no images.")
     truth, found = _joined(truth), _joined(found)
     voc = voc_average_precision(truth, found, len(class_names))
-    result = {
-        "mean_ap_area": voc.mean_ap_area,
-        "mean_ap_11point": voc.mean_ap_11point,
-        "images": len(names),
-        "absent_classes": voc.absent_classes,
-    }
-    for key in ("ap_area", "ap_11point"):
-        values = [getattr(each, key) for each in voc.classes]
-        result[key] = {
-            name: None if math.isnan(value) else value for name, value in zip(class_names, values)
-        }
+    result = _average_precisions(voc, class_names) | {"images": len(names)}
     for key in ("ground_truth", "detections", "true_positives", "false_positives"):
         result[key] = {name: getattr(each, key) for name, each in zip(class_names, voc.classes)}
     if coco:
@@ -201,9 +193,154 @@ def evaluate_detections(model, batches, class_names, coco=True, worst=WORST, ver
         result["coco"] = {
             name: None if math.isnan(value) else value for name, value in summary.items()
         }
-    curves = {name: (each.recall, each.precision) for name, each in zip(class_names, voc.classes)}
     worst_images = _worst_detections(batches, names, truth, found, voc, worst) if worst else []
-    return result, curves, worst_images
+    return result, _curves(voc, class_names), worst_images
+
+
+def evaluate_classification(model, batches, class_names, worst=WORST, verbose=1):
+    """Measure a multi-label classifier on every sample of `batches`: average precision.
+
+    `batches`: a tf.data.Dataset of dicts as `pipeline.detection_eval_batches` gives with the
+    targets of `pipeline.image_labels`: `image` uint8 [B, H, W, 3], `targets` float32 [B, C] (1
+    present, 0 absent, -1 not counted), `size` int [B, 2] (height, width of the original image)
+    and `file_name`.
+    `worst`: images to keep; `verbose`: 1 shows a progress bar.
+
+    Returns: (result, curves, worst_images). `result` is ready for JSON: by class name `ap_area`,
+    `ap_11point` (None for a class that no image shows), `ground_truth` (images that show it),
+    `ignored` (images where it does not count), and at a probability of 0.5 or more
+    `true_positives` and `false_positives`; `mean_ap_area`, `mean_ap_11point`, `images`,
+    `absent_classes`. `curves`: by class name (recall, precision). `worst_images`: those of the
+    highest loss, worst first, dicts of `file_name`, `loss`, `image` uint8 [H, W, 3], `size`,
+    `labels` [C] as in the targets and `probabilities` float32 [C].
+    Raises: ValueError if there is nothing to measure, or model and names do not match.
+    Reference: Everingham et al. 2010, "The PASCAL VOC Challenge", sec. 4.1.
+    """
+    if len(model.output.shape) != 2 or model.output.shape[-1] != len(class_names):
+        raise ValueError(
+            f"The model's output is {tuple(model.output.shape)}, expected a logit for each of the "
+            f"dataset's {len(class_names)} classes: {', '.join(class_names)}. Evaluate a "
+            f"classifier, on the dataset the run was fitted on."
+        )
+    steps = int(batches.cardinality())
+    bar = keras.utils.Progbar(steps if steps >= 0 else None, unit_name="batch", verbose=verbose)
+    truth, scores, worst_images = [], [], []
+    for number, batch in enumerate(batches, 1):
+        batch = {key: value.numpy() for key, value in batch.items()}
+        logits = keras.ops.convert_to_numpy(model.predict_on_batch(batch["image"]))  # [B, C]
+        names = [_text(name) for name in batch["file_name"]]
+        if not np.isfinite(logits).all():
+            raise ValueError(_not_finite("logits", ", ".join(names)))
+        truth.append(batch["targets"].astype(int))
+        scores.append(logits)
+        worst_images += _labelled_images(batch, names, logits)
+        worst_images = sorted(worst_images, key=lambda found: -found["loss"])[:worst]
+        bar.update(number, finalize=number == steps)
+    if not truth:
+        raise ValueError("Nothing to evaluate: the split holds no images.")
+    truth, scores = np.concatenate(truth), np.concatenate(scores)  # [images, C]
+    # By logits, not probabilities, which become equal where they round to 0 or 1.
+    voc = label_average_precision(truth, scores)
+    result = _average_precisions(voc, class_names) | {"images": len(truth)}
+    sure = _sigmoid(scores) >= SURE
+    for key, images in {
+        "ground_truth": truth == 1,
+        "ignored": truth == -1,
+        "true_positives": sure & (truth == 1),
+        "false_positives": sure & (truth == 0),
+    }.items():
+        result[key] = dict(zip(class_names, images.sum(axis=0).tolist()))
+    return result, _curves(voc, class_names), worst_images
+
+
+def classification_pictures(batches, class_names, count=PICTURES):
+    """A function `(model) -> picture` of the first samples with their labels' probabilities.
+
+    `batches`: as for `evaluate_classification`.
+    """
+    samples = list(batches.unbatch().take(count).as_numpy_iterator())
+
+    def draw(model):
+        images = np.stack([sample["image"] for sample in samples])
+        probabilities = _sigmoid(keras.ops.convert_to_numpy(model.predict_on_batch(images)))
+        return drawing.gallery(
+            [
+                [
+                    labelled_picture(sample["image"], sample["targets"], found, class_names)
+                    for sample, found in zip(samples, probabilities)
+                ]
+            ]
+        )
+
+    return draw
+
+
+def labelled_picture(image, labels, probabilities, class_names):
+    """`image` uint8 [H, W, 3] below lines of text that tell its labels and what was found.
+
+    `labels` [C]: 1 present, 0 absent, -1 not counted; `probabilities` [C]. There is a line for the
+    classes that are present, one for the wrong ones of probability 0.5 or more, and one for those
+    that do not count.
+    """
+    found = {
+        "shows": labels == 1,
+        "wrong": (labels == 0) & (probabilities >= SURE),
+        "not counted": labels == -1,
+    }
+    height, width = image.shape[:2]
+    if width < CAPTIONED:
+        image = drawing.resized(image, (round(height * CAPTIONED / width), CAPTIONED))
+    for what, chosen in reversed(found.items()):
+        if chosen.any() or what == "shows":
+            best_first = sorted(np.flatnonzero(chosen), key=lambda index: -probabilities[index])
+            entries = [f"{class_names[i]} {100 * probabilities[i]:.0f} %" for i in best_first]
+            line = f"{what}: {', '.join(entries) or 'none of the classes'}"
+            # Without the margin, in which the next line would be indented.
+            margin = drawing.MARGIN
+            image = drawing.gallery([[image]], [line])[:-margin, margin:-margin]
+    return image
+
+
+def _labelled_images(batch, names, logits):
+    """The images of a batch as `worst_images` of `evaluate_classification`, not yet chosen."""
+    labels = batch["targets"]
+    losses = np.logaddexp(0, logits) - labels * logits  # [B, C], binary cross-entropy
+    counted = labels >= 0
+    return [
+        {
+            "file_name": name,
+            "loss": float(losses[i, counted[i]].mean()),
+            "image": batch["image"][i],
+            "size": tuple(batch["size"][i].tolist()),
+            "labels": labels[i],
+            "probabilities": _sigmoid(logits[i]),
+        }
+        for i, name in enumerate(names)
+        if counted[i].any()
+    ]
+
+
+def _sigmoid(logits):
+    return np.exp(-np.logaddexp(0, -logits))  # overflows nowhere
+
+
+def _average_precisions(voc, class_names):
+    """The part of a result that detection and classification share."""
+    result = {
+        "mean_ap_area": voc.mean_ap_area,
+        "mean_ap_11point": voc.mean_ap_11point,
+        "absent_classes": voc.absent_classes,
+    }
+    for key in ("ap_area", "ap_11point"):
+        values = [getattr(each, key) for each in voc.classes]
+        result[key] = {
+            name: None if math.isnan(value) else value for name, value in zip(class_names, values)
+        }
+    return result
+
+
+def _curves(voc, class_names):
+    return {name: (each.recall, each.precision) for name, each in zip(class_names, voc.classes)}
 
 
 def detection_pictures(batches, class_names, palette, count=PICTURES):
@@ -252,34 +389,52 @@ def detection_pictures(batches, class_names, palette, count=PICTURES):
 
 def detection_table(result):
     """The result of `evaluate_detections` as text: a line a class, then the means, in per cent."""
+    columns = {
+        "objects": "ground_truth",
+        "detections": "detections",
+        "true": "true_positives",
+        "false": "false_positives",
+    }
+    lines = [_precision_table(result, columns)]
+    if "coco" in result:
+        numbers = [f"{name} {_percent(value)}" for name, value in result["coco"].items()]
+        lines += ["COCO: " + ", ".join(numbers[:6]), "      " + ", ".join(numbers[6:])]
+    return "\n".join(lines)
+
+
+def classification_table(result):
+    """The result of `evaluate_classification` as text, as `detection_table`."""
+    columns = {
+        "images": "ground_truth",
+        "ignored": "ignored",
+        "true": "true_positives",
+        "false": "false_positives",
+    }
+    return _precision_table(result, columns)
+
+
+def _precision_table(result, columns):
+    """A line a class: average precisions, and counts by `columns`, {heading: key of `result`}."""
     width = max(len("mean AP"), *(len(name) for name in result["ap_area"]))
-    columns = f"{{:<{width}}}  {{:>7}}  {{:>8}}  {{:>8}}  {{:>10}}  {{:>6}}  {{:>6}}"
-
-    def percent(value):
-        return "absent" if value is None else f"{100 * value:.2f}"
-
-    lines = [
-        columns.format("class", "AP in %", "11-point", "objects", "detections", "true", "false")
-    ]
+    form = f"{{:<{width}}}  {{:>7}}  {{:>8}}  {{:>8}}  {{:>10}}  {{:>6}}  {{:>6}}"
+    lines = [form.format("class", "AP in %", "11-point", *columns)]
     for name in result["ap_area"]:
-        counts = [
-            result[key][name]
-            for key in ("ground_truth", "detections", "true_positives", "false_positives")
-        ]
-        aps = [percent(result[key][name]) for key in ("ap_area", "ap_11point")]
-        lines.append(columns.format(name, *aps, *counts))
+        counts = [result[key][name] for key in columns.values()]
+        aps = [_percent(result[key][name]) for key in ("ap_area", "ap_11point")]
+        lines.append(form.format(name, *aps, *counts))
     lines.append("-" * len(lines[0]))
-    means = [percent(result[key]) for key in ("mean_ap_area", "mean_ap_11point")]
-    lines.append(columns.format("mean AP", *means, "", "", "", "").rstrip())
+    means = [_percent(result[key]) for key in ("mean_ap_area", "mean_ap_11point")]
+    lines.append(form.format("mean AP", *means, "", "", "", "").rstrip())
     if result["absent_classes"]:
         lines.append(
             f"{result['absent_classes']} of {len(result['ap_area'])} classes have no object here, "
             "and are left out of the means."
         )
-    if "coco" in result:
-        numbers = [f"{name} {percent(value)}" for name, value in result["coco"].items()]
-        lines += ["COCO: " + ", ".join(numbers[:6]), "      " + ", ".join(numbers[6:])]
     return "\n".join(lines)
+
+
+def _percent(value):
+    return "absent" if value is None else f"{100 * value:.2f}"
 
 
 @tf.function

@@ -1,10 +1,10 @@
-"""SSD's loss, and its parts as metrics for the logs; backend-agnostic.
+"""SSD's loss and its parts as metrics for the logs, and a classifier's loss; backend-agnostic.
 
-Legend: B batch, A anchors, C classes without background. Targets [B, A, 5] are those of
-`anchors.encode_targets`: the class (0 = background), then four offsets. Predictions
+Legend: B batch, A anchors, C classes without background. SSD's targets [B, A, 5] are those of
+`anchors.encode_targets`: the class (0 = background), then four offsets. Its predictions are
 [B, A, C + 1 + 4]: logits, background first, then four offsets.
 
-Reference: Liu et al., "SSD: Single shot multibox detector", ECCV 2016, sec. 2.2.
+Reference of SSD: Liu et al., "SSD: Single shot multibox detector", ECCV 2016, sec. 2.2.
 """
 
 import keras
@@ -76,6 +76,20 @@ def positives(y_true, y_pred):
     return ops.sum(ops.cast(y_true[..., 0] > 0, "float32"), axis=1)
 
 
+@keras.saving.register_keras_serializable(package="kerasdense")
+def multi_label_loss(y_true, y_pred):
+    """Binary cross-entropy of a multi-label classifier: [B], whose mean is the batch's loss.
+
+    Of targets [B, C] (1 present, 0 absent, -1 not counted) and logits [B, C]: the mean over all
+    labels of the batch that count, in float32; 0 if none does.
+    """
+    y_true, y_pred = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
+    losses = ops.binary_crossentropy(y_true, y_pred, from_logits=True)  # [B, C]
+    counted = y_true >= 0
+    sums = ops.sum(ops.where(counted, losses, 0.0), axis=1)  # [B]
+    return _shares(sums, ops.sum(ops.cast(counted, "float32")))
+
+
 def _chosen(positive, losses, negatives_per_positive):
     """The anchors whose class counts, bool [B, A]: the positives and each image's hard negatives.
 
@@ -90,6 +104,10 @@ def _chosen(positive, losses, negatives_per_positive):
 
 def _per_matched_anchor(sums, y_true):
     """Sums [B] over the images' anchors, times B, over the matched anchors of the batch."""
-    matched = ops.sum(positives(y_true, None))
+    return _shares(sums, ops.sum(positives(y_true, None)))
+
+
+def _shares(sums, count):
+    """Sums [B] times B over `count`, so that their mean is the sum of the batch over `count`."""
     images = ops.cast(ops.shape(sums)[0], "float32")
-    return sums * images / ops.maximum(matched, 1.0)  # [B]
+    return sums * images / ops.maximum(count, 1.0)  # [B]

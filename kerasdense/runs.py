@@ -13,7 +13,11 @@ BEST, LAST = "best.keras", "last.keras"
 METRICS = "metrics.jsonl"  # a line an epoch
 REQUIRED = ("model", "dataset")  # what evaluation, prediction and export need to know
 # The entry of an epoch's line that is highest for BEST, by task.
-CRITERIA = {"segmentation": "val_mean_iou", "detection": "val_mean_ap"}
+CRITERIA = {
+    "segmentation": "val_mean_iou",
+    "detection": "val_mean_ap",
+    "classification": "val_mean_ap",
+}
 
 
 def write_run(directory, facts):

@@ -25,7 +25,17 @@ MAXIMUM_PIXELS = {"segmentation": 2**24, "detection": 2**27}
 
 
 def task_of(model):
-    """What a model is made for: "detection" if it is an SSD, else "segmentation"."""
+    """What a model is made for: "detection" if it is an SSD, else "segmentation".
+
+    Raises: ValueError for a classifier, which has no signatures.
+    """
+    if not isinstance(model.output, dict) and len(model.output.shape) == 2:
+        raise ValueError(
+            f'The model "{model.name}" is a classifier, which can be neither exported nor used by '
+            f"predict.py: expected a segmentation model or an SSD. Load its run by "
+            f"kerasdense.runs.load_run and call the model on uint8 images [B, H, W, 3]; the "
+            f"sigmoid of its logits is the probability of each label."
+        )
     try:
         anchors_of(model)
     except ValueError:

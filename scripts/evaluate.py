@@ -6,8 +6,8 @@
 
 Segmentation: prints IoU by class, mean IoU and pixel accuracy, and writes evaluation.json, a
 picture of the confusion matrix and pictures of the worst images. Detection: average precision by
-the rules of VOC and COCO, and precision-recall curves. The dataset is the run's own unless others
-are named.
+the rules of VOC and COCO, and precision-recall curves. Classification: average precision of the
+labels by VOC's rules, and the curves. The dataset is the run's own unless others are named.
 """
 
 import argparse
@@ -36,6 +36,11 @@ def main():
     source = arguments.source or (dataset.get("source") if name == dataset["name"] else None)
     prepared_dir = arguments.prepared_dir or dataset.get("prepared_dir")
     builder = datasets.load(name, source=source, prepared_dir=prepared_dir)
+    averages = arguments.flip or tuple(arguments.scales) != (1.0,)
+    if averages and facts["task"] != "segmentation":
+        raise ValueError(
+            f"--scales and --flip average label maps; a {facts['task']} run takes neither."
+        )
     class_names, palette = datasets.classes(builder, facts["task"])
     if class_names != list(dataset["class_names"]):
         raise ValueError(
@@ -45,8 +50,9 @@ def main():
     output = arguments.output or arguments.run / "evaluation"
     output.mkdir(parents=True, exist_ok=True)  # fails now rather than after the evaluation
     print(f"{arguments.run} on {name}, split {arguments.split}")
-    measure = {"segmentation": measure_segmentation, "detection": measure_detection}[facts["task"]]
-    result, picture_name, picture, worst = measure(arguments, model, builder, class_names, palette)
+    result, picture_name, picture, worst = MEASURES[facts["task"]](
+        arguments, facts, model, builder, class_names, palette
+    )
     result = {"dataset": name, "split": arguments.split, "run": str(arguments.run), **result}
     (output / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
     drawing.save_picture(output / picture_name, picture)
@@ -58,7 +64,7 @@ def main():
     print(f"{result['images']} images; evaluation.json and pictures lie in {output}")
 
 
-def measure_segmentation(arguments, model, builder, class_names, palette):
+def measure_segmentation(arguments, facts, model, builder, class_names, palette):
     """The result, name and content of its picture, and (file name, picture) of the worst images."""
     from kerasdense import evaluation
     from kerasdense.data import pipeline
@@ -76,13 +82,11 @@ def measure_segmentation(arguments, model, builder, class_names, palette):
     return result, "confusion_matrix.png", picture, pictures
 
 
-def measure_detection(arguments, model, builder, class_names, palette):
+def measure_detection(arguments, facts, model, builder, class_names, palette):
     """As `measure_segmentation`, of boxes."""
     from kerasdense import evaluation
     from kerasdense.data import pipeline
 
-    if arguments.flip or tuple(arguments.scales) != (1.0,):
-        raise ValueError("--scales and --flip average label maps; a detection run takes neither.")
     samples = pipeline.detection_eval_batches(builder, arguments.split, model.input.shape[1:3], 8)
     result, curves, worst = evaluation.evaluate_detections(model, samples, class_names)
     print(evaluation.detection_table(result))
@@ -91,6 +95,28 @@ def measure_detection(arguments, model, builder, class_names, palette):
         (found["file_name"], worst_boxes_picture(found, class_names, palette)) for found in worst
     ]
     return result, "precision_recall.png", picture, pictures
+
+
+def measure_classification(arguments, facts, model, builder, class_names, palette):
+    """As `measure_segmentation`, of image labels, at the size of the training images."""
+    from kerasdense import evaluation
+    from kerasdense.data import pipeline
+
+    targets = pipeline.image_labels(len(class_names))
+    size = facts["arguments"]["size"]
+    samples = pipeline.detection_eval_batches(builder, arguments.split, size, 8, targets)
+    result, curves, worst = evaluation.evaluate_classification(model, samples, class_names)
+    print(evaluation.classification_table(result))
+    picture = drawing.precision_recall_picture(curves, result["ap_area"], palette)
+    pictures = [(found["file_name"], worst_labels_picture(found, class_names)) for found in worst]
+    return result, "precision_recall.png", picture, pictures
+
+
+MEASURES = {
+    "segmentation": measure_segmentation,
+    "detection": measure_detection,
+    "classification": measure_classification,
+}
 
 
 def worst_picture(found, class_names, palette):
@@ -129,6 +155,18 @@ def worst_boxes_picture(found, class_names, palette):
     )
     name = Path(found["file_name"]).name
     return drawing.gallery([[truth, drawn]], [f"{name}, truth", f"{found['errors']} errors"])
+
+
+def worst_labels_picture(found, class_names):
+    """The image in its own shape, below what it shows and what was found."""
+    from kerasdense import evaluation
+
+    image = drawing.resized(found["image"], found["size"])
+    picture = evaluation.labelled_picture(
+        image, found["labels"], found["probabilities"], class_names
+    )
+    name = f"{Path(found['file_name']).name}, loss {found['loss']:.2f}"
+    return drawing.gallery([[picture]], [name])
 
 
 def parse():

@@ -180,6 +180,74 @@ def test_relative_boxes_give_what_pixels_give():
     assert voc(*relative, 3, iou_threshold=0.4999).mean_ap_area == pixels.mean_ap_area
 
 
+# --- image labels by hand ----------------------------------------------------------------------
+
+# One class, seven images by falling score, of which the third does not count:
+#   shows it      1     0    (-1)    1     0     1     0
+#   precision     1    1/2    -     2/3   1/2   3/5   1/2
+#   recall       1/3   1/3    -     2/3   2/3    1     1
+RANKED = [1, 0, -1, 1, 0, 1, 0]
+
+
+def labels(truth, scores):
+    return average_precision.label_average_precision(np.array(truth), np.array(scores))
+
+
+def test_a_ranking_of_images_by_both_rules():
+    order = [3, 0, 6, 1, 5, 2, 4]  # as the images may come
+    scores = np.array([[70], [60], [50], [40.5], [40], [-3], [-1e9]])
+    result = labels(np.array(RANKED)[order, None], scores[order])
+    (figures,) = result.classes
+    np.testing.assert_allclose(figures.precision, [1, 1 / 2, 2 / 3, 1 / 2, 3 / 5, 1 / 2])
+    np.testing.assert_allclose(figures.recall, [1 / 3, 1 / 3, 2 / 3, 2 / 3, 1, 1])
+    # Best precision from each recall on: 1 up to 1/3, 2/3 up to 2/3, 3/5 up to 1.
+    assert figures.ap_area == pytest.approx((1 + Fraction(2, 3) + Fraction(3, 5)) / 3)
+    # Levels 0 to 0.3: 1. Levels 0.4 to 0.6: 2/3. Levels 0.7 to 1: 3/5.
+    eleven = (4 + 3 * Fraction(2, 3) + 4 * Fraction(3, 5)) / 11
+    assert figures.ap_11point == pytest.approx(eleven)
+    assert (figures.ground_truth, figures.detections) == (3, 7) and counts(figures) == (3, 3)
+    assert result.mean_ap_area == figures.ap_area and result.absent_classes == 0
+
+
+def test_a_perfect_and_an_upside_down_ranking_of_images():
+    truth = np.array([[1, 0], [0, 1], [1, -1], [0, 0]])
+    perfect = labels(truth, truth)
+    assert perfect.mean_ap_area == perfect.mean_ap_11point == 1
+    # First class: two that show it behind two that do not, precision 1/3 and 2/4 there. Second:
+    # one behind two, precision 1/3.
+    worst = labels(truth, -truth)
+    assert [figures.ap_area for figures in worst.classes] == pytest.approx([1 / 2, 1 / 3])
+    assert worst.mean_ap_area == pytest.approx((1 / 2 + 1 / 3) / 2)
+
+
+def test_classes_are_ranked_apart_and_absent_ones_left_out():
+    truth = [[1, 0, 0], [0, 0, -1]]
+    result = labels(truth, [[0.2, 0.9, 0.1], [0.1, 0.9, 0.9]])
+    assert result.classes[0].ap_area == 1 and result.absent_classes == 2
+    assert np.isnan([figures.ap_area for figures in result.classes[1:]]).all()
+    assert result.mean_ap_area == result.mean_ap_11point == 1
+
+
+def test_images_of_equal_score_keep_their_order():
+    assert labels([[1], [0]], [[0.5], [0.5]]).mean_ap_area == 1
+    assert labels([[0], [1]], [[0.5], [0.5]]).mean_ap_area == 1 / 2
+
+
+@pytest.mark.parametrize(
+    "truth, scores, words",
+    [
+        ([[1, 0]], [[0.5]], r"one shape \[N, C\], received \(1, 2\) and \(1, 1\)"),
+        ([1, 0], [0.5, 1], r"one shape \[N, C\], received \(2,\)"),
+        ([[2, 0]], [[0.5, 1]], "labels out of -1, 0 and 1"),
+        ([[1, 0]], [[0.5, np.nan]], "finite scores"),
+        ([[0, -1]], [[0.5, 1]], "None of the 1 images shows any class"),
+    ],
+)
+def test_broken_image_labels(truth, scores, words):
+    with pytest.raises(ValueError, match=words):
+        labels(truth, scores)
+
+
 # --- VOC against a loop ------------------------------------------------------------------------
 
 

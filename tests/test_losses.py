@@ -1,11 +1,19 @@
-"""SSD's loss on a handful of anchors, worked out by hand, and what must never break it."""
+"""SSD's loss on a handful of anchors, worked out by hand, and what must never break it; and that
+of a classifier on a handful of labels.
+"""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasdense.losses import MultiboxLoss, confidence_loss, localization_loss, positives
+from kerasdense.losses import (
+    MultiboxLoss,
+    confidence_loss,
+    localization_loss,
+    multi_label_loss,
+    positives,
+)
 
 
 def targets(classes, offsets=0.0):
@@ -213,3 +221,61 @@ def test_the_logged_parts_add_up_to_the_logged_loss():
 def test_bad_ratio(ratio):
     with pytest.raises(ValueError, match="negatives_per_positive: expected a number above 0"):
         MultiboxLoss(negatives_per_positive=ratio)
+
+
+# --- labels of images ----------------------------------------------------------------------------
+
+
+def logits_of(probabilities):
+    probabilities = np.asarray(probabilities)
+    return np.log(probabilities / (1 - probabilities)).astype("float32")
+
+
+# Two images, three classes; of six labels four count. Their cross-entropy is -log of the
+# probability of what is true: 0.5, 0.9 and, of the second image, 0.25, 0.8.
+LABELS = np.float32([[1, 0, -1], [-1, 1, 0]])
+LOGITS = logits_of([[0.5, 0.1, 0.3], [0.6, 0.25, 0.2]])
+
+
+def test_the_loss_of_labels_is_the_mean_over_those_that_count():
+    expected = -np.log([0.5, 0.9, 0.25, 0.8]).mean()
+    np.testing.assert_allclose(np.mean(multi_label_loss(LABELS, LOGITS)), expected, rtol=1e-5)
+    # In one image three labels count, in the other one: all four weigh the same.
+    labels = np.float32([[1, 0, 0], [-1, -1, 0]])
+    expected = -np.log([0.5, 0.9, 0.7, 0.8]).mean()
+    np.testing.assert_allclose(np.mean(multi_label_loss(labels, LOGITS)), expected, rtol=1e-5)
+
+
+def test_labels_that_do_not_count_change_nothing():
+    changed = np.where(LABELS < 0, 80.0, LOGITS).astype("float32")
+    np.testing.assert_array_equal(
+        multi_label_loss(LABELS, changed), multi_label_loss(LABELS, LOGITS)
+    )
+    logits = tf.constant(LOGITS)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = tf.reduce_mean(multi_label_loss(LABELS, logits))
+    # The derivative of the cross-entropy is probability minus truth.
+    expected = np.array([[0.5 - 1, 0.1, 0], [0, 0.25 - 1, 0.2]]) / 4
+    np.testing.assert_allclose(tape.gradient(loss, logits), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_no_label_counts_at_all(jit_compile):
+    function = tf.function(multi_label_loss, jit_compile=jit_compile)
+    np.testing.assert_array_equal(function(-np.ones((2, 3), "float32"), LOGITS), [0, 0])
+
+
+def test_large_logits_of_labels_stay_finite():
+    labels, logits = np.float32([[1, 0]]), np.float32([[-200, 200]])
+    np.testing.assert_allclose(multi_label_loss(labels, logits), [200])
+    np.testing.assert_allclose(multi_label_loss(labels, -logits), [0])
+    assert np.isnan(multi_label_loss(labels, np.float32([[np.nan, 0]]))).all()
+
+
+def test_a_single_class_is_no_special_case():
+    labels, logits = np.float32([[1], [0], [-1]]), logits_of([[0.5], [0.1], [0.7]])
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Activation("linear")])
+    model.compile(loss=multi_label_loss)
+    expected = -np.log([0.5, 0.9]).mean()
+    np.testing.assert_allclose(model.evaluate(logits, labels, verbose=0), expected, rtol=1e-5)

@@ -216,6 +216,31 @@ def test_evaluation_of_boxes_sees_what_training_sees(objects):
         np.testing.assert_array_equal(batch["targets"], targets)
 
 
+@pytest.mark.parametrize("number", range(5))
+def test_labels_of_an_image_by_the_rule_of_voc(objects, number):
+    # Picture i has objects of the classes 0 ... i - 1, of which class 1 is difficult.
+    expected = {
+        0: [0, 0, 0, 0], 1: [1, 0, 0, 0], 2: [1, -1, 0, 0], 3: [1, -1, 1, 0], 4: [1, -1, 1, 1],
+    }[number]  # fmt: skip
+    batches = pipeline.detection_eval_batches(
+        objects, "val", (8, 8), batch_size=2, targets=pipeline.image_labels(4)
+    )
+    assert batches.element_spec["targets"].shape == (None, 4)
+    found = {
+        name: targets
+        for batch in batches.as_numpy_iterator()
+        for name, targets in zip(batch["file_name"], batch["targets"])
+    }
+    np.testing.assert_array_equal(found[f"picture{number}".encode()], expected)
+
+
+def test_one_easy_object_makes_a_class_present():
+    labels, difficult = np.array([2, 0, 2, 1, 1]), np.array([True, False, False, True, True])
+    targets = pipeline.image_labels(4)({"labels": labels, "difficult": difficult})
+    assert targets.dtype == tf.float32
+    np.testing.assert_array_equal(targets, [1, -1, 1, 0])
+
+
 def test_only_what_a_task_needs_is_decoded(objects):
     with pytest.raises(tf.errors.InvalidArgumentError):  # the masks are damaged: see the others
         next(iter(pipeline.eval_batches(objects, "val")))

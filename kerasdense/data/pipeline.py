@@ -23,6 +23,26 @@ def class_map(sample):
     return tf.squeeze(sample["mask"], -1)
 
 
+def image_labels(num_classes):
+    """The target of multi-label classification, a function of a sample: float32 `[C]`.
+
+    From `labels` and `difficult` of the sample's objects, for each class: 1, an object of it is in
+    the picture; 0, none; -1, only difficult ones, so that the label does not count. To be right,
+    the labels need all objects: augmentation for them must not crop.
+
+    Reference: Everingham et al., The PASCAL VOC challenge 2007, development kit: the image sets of
+    the classification task mark such pictures as difficult.
+    """
+
+    def targets(sample):
+        shown = tf.one_hot(sample["labels"], num_classes, True, False, dtype=tf.bool)  # [N, C]
+        easy = tf.reduce_any(shown & ~sample["difficult"][:, None], axis=0)  # [C]
+        difficult = tf.reduce_any(shown, axis=0)
+        return tf.where(easy, 1.0, tf.where(difficult, -1.0, 0.0))
+
+    return targets
+
+
 def train_batches(
     builder,
     split,
@@ -51,7 +71,8 @@ def train_batches(
         first_step: number of batches to leave out at the start.
         features: names of the features a sample holds: `SEGMENTATION` or `DETECTION`.
         targets: `(sample) -> tensor` of one augmented sample, of a static shape; for detection
-            e.g. `lambda sample: anchors.encode_targets(sample["boxes"], sample["labels"], boxes)`.
+            e.g. `lambda sample: anchors.encode_targets(sample["boxes"], sample["labels"], boxes)`,
+            for classification `image_labels(num_classes)`.
 
     Returns:
         A `tf.data.Dataset` of `(images, targets)`: uint8 `[B, H, W, 3]` and what `targets` gives,

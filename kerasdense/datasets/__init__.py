@@ -69,11 +69,13 @@ def load(name, source=None, prepared_dir=None):
 
 
 def classes(builder, task):
-    """Class names and palette of a prepared dataset for "segmentation" or "detection".
+    """Class names and palette of a prepared dataset, by task.
 
-    Returns (list of str, list of [r, g, b]); they differ where a dataset has masks and boxes.
+    `task`: "segmentation", "detection" or "classification"; where a dataset has masks and boxes,
+    the classes of the last two are those of its boxes.
+    Returns (list of str, list of [r, g, b]).
     """
     metadata = builder.info.metadata
-    kind = "box_" if task == "detection" and "box_class_names" in metadata else ""
+    kind = "box_" if task != "segmentation" and "box_class_names" in metadata else ""
     palette = [list(color) for color in metadata[f"{kind}palette"]]
     return list(metadata[f"{kind}class_names"]), palette
