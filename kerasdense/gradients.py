@@ -72,7 +72,8 @@ def compiled(function, model, xla=False):
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function, jit_compile=xla, reduce_retracing=not xla)
+        # Without AutoGraph, which would wrap errors in a trace of the user's code.
+        return tf.function(function, jit_compile=xla, reduce_retracing=not xla, autograph=False)
     import jax
 
     variables = model.variables
