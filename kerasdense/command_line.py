@@ -6,6 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
+ADVERSARIAL_EPSILON = 4  # gray levels
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
@@ -109,6 +110,7 @@ def fit_parser(description, **defaults):
         "--xla", choices=("auto", "on", "off"), default="auto", help="auto: on where a GPU is"
     )
     parser.add_argument("--steps-per-epoch", type=positive(int), help="default: one pass")
+    parser.add_argument("--train-split", metavar="SPLIT", help="default: train")
     parser.add_argument("--validation-split", default="val", metavar="SPLIT")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -133,6 +135,20 @@ def segmentation_fit_parser(description, **defaults):
         help="range of the random scale of the training crops",
     )
     parser.add_argument("--photometric", action="store_true", help="jitter the colors, too")
+    parser.add_argument(
+        "--adversarial-steps",
+        type=positive(int),
+        metavar="K",
+        help="train on adversarial examples made by K steps of projected gradient descent (Madry "
+        "et al. 2018); a step then takes about 1 + K times as long",
+    )
+    parser.add_argument(
+        "--adversarial-epsilon",
+        type=positive(int),
+        metavar="LEVELS",
+        help="largest change of a pixel by --adversarial-steps, in gray levels (default "
+        f"{ADVERSARIAL_EPSILON})",
+    )
     parser.set_defaults(**defaults)
     return parser
 
@@ -164,20 +180,16 @@ def fit_segmentation(
     """
     from kerasdense import datasets, training
     from kerasdense.data import pipeline
-    from kerasdense.layers import MINIMUM_SIZE
 
-    if min(args.size) < MINIMUM_SIZE:
-        raise ValueError(
-            f"--size {args.size[0]}x{args.size[1]} is too small: the models expect at least "
-            f"{MINIMUM_SIZE} pixels a side, two cells of their coarsest feature map."
-        )
+    _check_size(args.size)
     augmentation = training_augmentation(args)
     builder = datasets.load(args.dataset, args.source, args.prepared_dir)
-    dataset = _dataset_facts(args, builder, *datasets.classes(builder, "segmentation"))
+    dataset = _dataset_facts(args, builder, "segmentation")
+    train_split = _train_split(args, dataset["splits"])
 
     def train_batches(first_step):
         return pipeline.train_batches(
-            builder, "train", args.batch_size, augmentation, args.seed, first_step
+            builder, train_split, args.batch_size, augmentation, args.seed, first_step
         )
 
     # XLA compiles a program for each image size: padding keeps them few.
@@ -199,6 +211,7 @@ def fit_segmentation(
         weight_decay=weight_decay,
         train_batches=train_batches,
         validation_batches=validation_batches,
+        adversarial=_adversarial_examples(args),
     )
 
 
@@ -220,7 +233,8 @@ def fit_detection(
     from kerasdense.data import pipeline
 
     builder = datasets.load(args.dataset, args.source, args.prepared_dir)
-    dataset = _dataset_facts(args, builder, *datasets.classes(builder, "detection"))
+    dataset = _dataset_facts(args, builder, "detection")
+    train_split = _train_split(args, dataset["splits"])
 
     def targets(sample):
         return encode_targets(sample["boxes"], sample["labels"], anchors)
@@ -228,7 +242,7 @@ def fit_detection(
     def train_batches(first_step):
         return pipeline.train_batches(
             builder,
-            "train",
+            train_split,
             args.batch_size,
             augment,
             args.seed,
@@ -265,14 +279,111 @@ def fit_detection(
     )
 
 
+def fit_classification(
+    args, model_function, architecture, augment, make_optimizer, weight_decay, **model_arguments
+):
+    """What the classification fit script does with its recipe: data, model, weights, `fit`.
+
+    Args:
+        args: what `fit_parser` parsed, and `size`, (height, width) of the images in pixels.
+        model_function, architecture, make_optimizer, weight_decay, model_arguments: see
+            `fit_segmentation`.
+        augment: op of `kerasdense.data.augment` whose images have that size and all objects.
+    """
+    from kerasdense import datasets, evaluation, training
+    from kerasdense.data import pipeline
+
+    _check_size(args.size)
+    builder = datasets.load(args.dataset, args.source, args.prepared_dir)
+    dataset = _dataset_facts(args, builder, "classification")
+    train_split = _train_split(args, dataset["splits"])
+    targets = pipeline.image_labels(len(dataset["class_names"]))
+
+    def train_batches(first_step):
+        return pipeline.train_batches(
+            builder,
+            train_split,
+            args.batch_size,
+            augment,
+            args.seed,
+            first_step,
+            features=pipeline.DETECTION,
+            targets=targets,
+        )
+
+    samples = pipeline.detection_eval_batches(
+        builder, args.validation_split, args.size, args.batch_size, targets
+    )
+
+    def validate(model):
+        result, *_ = evaluation.evaluate_classification(
+            model, samples, dataset["class_names"], worst=0, verbose=0
+        )
+        return {
+            "val_mean_ap": result["mean_ap_area"],
+            "val_mean_ap_11point": result["mean_ap_11point"],
+        }
+
+    draw = evaluation.classification_pictures(samples, dataset["class_names"])
+    _fit(
+        args,
+        training.classification_task(validate, draw),
+        dataset,
+        model_function,
+        model_arguments,
+        architecture,
+        make_optimizer=make_optimizer,
+        weight_decay=weight_decay,
+        train_batches=train_batches,
+        validation_batches=samples.map(lambda sample: (sample["image"], sample["targets"])),
+    )
+
+
+def _check_size(size):
+    from kerasdense.layers import MINIMUM_SIZE
+
+    if min(size) < MINIMUM_SIZE:
+        raise ValueError(
+            f"--size {size[0]}x{size[1]} is too small: the models expect at least {MINIMUM_SIZE} "
+            f"pixels a side, two cells of their coarsest feature map."
+        )
+
+
+def _adversarial_examples(args):
+    from kerasdense.adversarial_training import AdversarialExamples
+
+    if args.adversarial_steps is None:
+        if args.adversarial_epsilon is not None:
+            raise ValueError("--adversarial-epsilon has no effect without --adversarial-steps.")
+        return None
+    epsilon = args.adversarial_epsilon or ADVERSARIAL_EPSILON
+    return AdversarialExamples(args.adversarial_steps, epsilon, args.seed)
+
+
 def _uses_xla(args):
     from kerasdense import training
 
     return training.has_gpu() if args.xla == "auto" else args.xla == "on"
 
 
-def _dataset_facts(args, builder, class_names, palette):
+def _train_split(args, splits):
+    """The split to train on; where it is another than that of validation, it must not hold that."""
+    split = args.train_split or "train"
+    if split not in splits:
+        raise ValueError(f"--train-split: there is no split '{split}', but {', '.join(splits)}.")
+    if args.validation_split != split and args.validation_split in split:  # val in trainval
+        raise ValueError(
+            f"--train-split {split} holds the images of --validation-split "
+            f"{args.validation_split}: choose another to validate on, such as test."
+        )
+    return split
+
+
+def _dataset_facts(args, builder, task):
     """What run.json records of the data."""
+    from kerasdense import datasets
+
+    class_names, palette = datasets.classes(builder, task)
     splits = {name: split.num_examples for name, split in builder.info.splits.items()}
     return {
         "name": args.dataset,
@@ -295,6 +406,7 @@ def _fit(
     weight_decay,
     train_batches,
     validation_batches,
+    adversarial=None,
 ):
     """What all fit scripts do once they have their data."""
     import keras
@@ -305,7 +417,7 @@ def _fit(
     keras.utils.set_random_seed(args.seed)
     keras.config.set_dtype_policy(args.precision)
     steps_per_epoch = args.steps_per_epoch or math.ceil(
-        dataset["splits"]["train"] / args.batch_size
+        dataset["splits"][args.train_split or "train"] / args.batch_size
     )
 
     def build_model():
@@ -341,4 +453,5 @@ def _fit(
         jit_compile=_uses_xla(args),
         early_stop=args.early_stop,
         average_weights=args.average_weights,
+        adversarial=adversarial,
     )

@@ -21,8 +21,15 @@ import keras
 import numpy as np
 
 from kerasdense import drawing
+from kerasdense.adversarial_training import train_on_adversarial_examples
 from kerasdense.labels import IGNORE
-from kerasdense.losses import MultiboxLoss, confidence_loss, localization_loss, positives
+from kerasdense.losses import (
+    MultiboxLoss,
+    confidence_loss,
+    localization_loss,
+    multi_label_loss,
+    positives,
+)
 from kerasdense.metrics import MeanIoU
 from kerasdense.runs import CRITERIA, METRICS, read_run, write_run
 
@@ -40,10 +47,10 @@ class NonFiniteLoss(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a model is fitted for; `segmentation_task` and `detection_task` make one.
+    """What a model is fitted for; `segmentation_task` and its like make one.
 
     Attributes:
-        name: "segmentation" or "detection", recorded in run.json.
+        name: "segmentation", "detection" or "classification", recorded in run.json.
         compile_arguments: `(model) -> dict` of the loss and the metrics for `Model.compile`.
         criterion: entry of an epoch's logs that is highest for the best model.
         criterion_name: how messages call it.
@@ -131,6 +138,24 @@ def detection_task(validate, validate_every=1, draw=None):
     )
 
 
+def classification_task(validate, draw=None):
+    """The `Task` of a multi-label classifier: binary cross-entropy, and average precision.
+
+    Args:
+        validate: `(model) -> {"val_mean_ap": ...}`, such as `evaluation.evaluate_classification`
+            gives.
+        draw: see `Task`.
+    """
+    return Task(
+        "classification",
+        lambda model: {"loss": multi_label_loss},
+        CRITERIA["classification"],
+        "val mean AP",
+        validate=validate,
+        draw=draw,
+    )
+
+
 def fit(
     task,
     build_model,
@@ -145,6 +170,7 @@ def fit(
     jit_compile=False,
     early_stop=None,
     average_weights=None,
+    adversarial=None,
 ):
     """Fits a model, or goes on with the run that `workdir` holds.
 
@@ -154,8 +180,9 @@ def fit(
         make_optimizer: `(is_pretrained) -> keras.optimizers.Optimizer`; called once for the
             variables that came from pretrained weights and once for all others.
         train_batches: `(first_step) -> batches` without end, from that step on, of uint8 images
-            `[B, H, W, 3]` and targets: uint8 label maps `[B, H, W]` (255 = ignore), or for SSD
-            float32 `[B, A, 5]` (`anchors.encode_targets`).
+            `[B, H, W, 3]` and targets: uint8 label maps `[B, H, W]` (255 = ignore), for SSD
+            float32 `[B, A, 5]` (`anchors.encode_targets`), for a classifier float32 `[B, C]`
+            (`pipeline.image_labels`).
         validation_batches: finite batches of the same kind.
         workdir: the run folder; created where it is missing.
         run: what `run.json` records, a dict that JSON can hold, with at least
@@ -168,6 +195,8 @@ def fit(
         early_stop: end after this many epochs without a better value of the task's criterion.
         average_weights: momentum of an exponential moving average of the weights, for example
             0.999. The average is what is validated, kept in `best.keras` and returned.
+        adversarial: `adversarial_training.AdversarialExamples` to train a segmentation model on
+            instead of the images themselves; None is ordinary training.
 
     Returns:
         The fitted `keras.Model`.
@@ -215,7 +244,9 @@ def fit(
         return model
 
     model.jit_compile = jit_compile
-    _print_facts(run, epochs, steps_per_epoch, jit_compile)
+    if adversarial:
+        train_on_adversarial_examples(model, adversarial)
+    _print_facts(run, epochs, steps_per_epoch, jit_compile, adversarial)
     callbacks = [_StopOnNonFiniteLoss(epochs_done * steps_per_epoch)]
     averaging = keras.callbacks.SwapEMAWeights() if average_weights else None
     if averaging:
@@ -320,7 +351,7 @@ def _parameter_counts(model):
     return {"all": model.count_params(), "trainable": trainable, "groups": groups}
 
 
-def _print_facts(run, epochs, steps_per_epoch, jit_compile):
+def _print_facts(run, epochs, steps_per_epoch, jit_compile, adversarial):
     print("versions: " + ", ".join(f"{name} {v}" for name, v in run["versions"].items()))
     devices = keras.distribution.list_devices()
     precision = keras.config.dtype_policy().name
@@ -334,6 +365,11 @@ def _print_facts(run, epochs, steps_per_epoch, jit_compile):
     print(f"model: {run['model']['name']}, {parameters['all']:,} parameters; trained: {groups}")
     sizes = ", ".join(f"{n} {split}" for split, n in run["dataset"].get("splits", {}).items())
     print(f"data: {run['dataset'].get('name')}, {sizes}")
+    if adversarial:
+        print(
+            f"adversarial: images changed by up to {adversarial.epsilon} gray levels in "
+            f"{adversarial.steps} step(s), so a training step costs {1 + adversarial.steps} passes"
+        )
     length = f"{epochs} epochs of {steps_per_epoch} steps"
     print(f"training {length}; tracing the first step ...", flush=True)
 

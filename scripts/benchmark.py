@@ -6,6 +6,7 @@
     scripts/benchmark.py forward
     scripts/benchmark.py export --run runs/camvid --size 360x480
     scripts/benchmark.py export --model ladder_densenet121 --size 448x1024 --batch-sizes 1,8
+    scripts/benchmark.py attack --run runs/camvid --size 240x320
 
 `data`: images/s of the training pipeline beside bare decoding of the same pictures. The pipeline of
 segmentation shuffles, decodes, scales, crops, flips and batches; with --detection it is that of
@@ -16,6 +17,9 @@ ssd300_vgg16, batch 1, random weights, 90 classes; both libraries choose their o
 through the SavedModel that scripts/export.py makes of it (its signature `raw`), for each batch
 size, and the largest difference of their outputs relative to the largest output. The model is a
 run's, or one of kerasdense.models with random weights; a detector has its own image size.
+`attack`: milliseconds of an attack (PGD) on one image beside as many bare passes, forward and
+backward to the image, of the same segmentation model; and of a training step on two images with
+--adversarial-steps 1 and 3 beside one without.
 
 Prints medians of the turns and ends with one JSON line.
 """
@@ -55,15 +59,24 @@ def main():
     forward.add_argument("--turns", type=command_line.positive(int), default=20)
     export = commands.add_parser("export", help="exported SavedModel beside the training graph")
     export.set_defaults(run=benchmark_export)
-    model = export.add_mutually_exclusive_group(required=True)
-    model.add_argument("--run", dest="directory", type=Path, metavar="RUN", help="a run folder")
-    model.add_argument("--model", metavar="NAME", help="of kerasdense.models, random weights")
-    export.add_argument("--size", type=command_line.size, default=(320, 480), metavar="HxW")
-    export.add_argument("--classes", type=command_line.positive(int), default=19, help="of --model")
+    add_model_flags(export)
     export.add_argument("--batch-sizes", type=command_line.integers, default=(1, 8))
     export.add_argument("--turns", type=command_line.positive(int), default=10)
+    attack = commands.add_parser("attack", help="attacks and adversarial training beside passes")
+    attack.set_defaults(run=benchmark_attack)
+    add_model_flags(attack)
+    attack.add_argument("--steps", type=command_line.positive(int), default=100)
+    attack.add_argument("--turns", type=command_line.positive(int), default=3)
     args = parser.parse_args()
     args.run(args)
+
+
+def add_model_flags(parser):
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--run", dest="directory", type=Path, metavar="RUN", help="a run folder")
+    model.add_argument("--model", metavar="NAME", help="of kerasdense.models, random weights")
+    parser.add_argument("--size", type=command_line.size, default=(320, 480), metavar="HxW")
+    parser.add_argument("--classes", type=command_line.positive(int), default=19, help="of --model")
 
 
 def benchmark_data(args):
@@ -206,6 +219,69 @@ def compare_export(training_graph, exported, images, turns):
     print(f"{'times as fast':<18} {ratio:8.2f}")
     print(f"{'largest difference':<18} {difference:8.1e}")
     return {"milliseconds": medians, "ratio": ratio, "largest_relative_difference": difference}
+
+
+def benchmark_attack(args):
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from kerasdense import adversarial, gradients, runs
+
+    if args.model:
+        model = random_model(args.model, args.classes)
+    else:
+        model, _ = runs.load_run(args.directory)
+    logits = model.output["logits"] if isinstance(model.output, dict) else model.output
+    if len(logits.shape) != 4:
+        raise ValueError(f"{model.name} is no segmentation model, which `attack` needs.")
+    model = keras.Model(model.inputs[0], logits, name=model.name)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, *args.size, 3), np.uint8)
+    labels = rng.integers(0, logits.shape[-1], (2, *args.size), np.uint8)
+    function = gradients.on_pixels(model)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    @tf.function
+    def forward_and_backward(pixels, labels):
+        return gradients.value_and_gradient(lambda x: (loss(labels, function(x)), ()), pixels)
+
+    pixels, truth = tf.constant(images[:1], tf.float32), tf.constant(labels[:1])
+    attack = adversarial.attacker(model, adversarial.METHODS["pgd"](steps=args.steps))
+
+    def passes():
+        for _ in range(args.steps):
+            forward_and_backward(pixels, truth)[1].numpy()
+
+    height, width = args.size
+    print(f"{model.name}, one image of {height}x{width}, {args.steps} steps of PGD")
+    alternatives = {"attack": lambda: attack(images[:1], labels[:1], epsilon=4), "passes": passes}
+    attacks = in_turns(alternatives, args.turns)
+    medians = print_milliseconds(attacks)
+    ratio = times_as_fast("passes", "attack", attacks)
+    print(f"{'times as long':<18} {ratio:8.2f}")
+    print(f"a training step on two images of {height}x{width}")
+    steps = {f"K = {k}": training_step(model, k, images, labels) for k in (0, 1, 3)}
+    training = in_turns(steps, 3 * args.turns, warm_up=2)
+    medians |= print_milliseconds(training)
+    ratios = {name: times_as_fast("K = 0", name, training) for name in steps if name != "K = 0"}
+    for name, times in ratios.items():
+        print(f"{f'{name}, times as long':<18} {times:8.2f}")
+    print(json.dumps({"model": model.name, "milliseconds": medians, "ratio": ratio} | ratios))
+
+
+def training_step(model, adversarial_steps, images, labels):
+    """A function that trains a copy of the model on one batch, once it is called."""
+    import keras
+
+    from kerasdense.adversarial_training import AdversarialExamples, train_on_adversarial_examples
+
+    copy = keras.models.clone_model(model)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    copy.compile(keras.optimizers.SGD(1e-4), loss)
+    if adversarial_steps:
+        train_on_adversarial_examples(copy, AdversarialExamples(adversarial_steps, epsilon=4))
+    return lambda: copy.train_on_batch(images, labels)
 
 
 def random_model(name, classes):

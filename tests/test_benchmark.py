@@ -70,6 +70,17 @@ def test_mistakes_of_export(run_folder, script, arguments, words):
     assert re.search(words, err), err
 
 
+def test_attacks_and_adversarial_training_beside_passes(run_folder, script):
+    status, out, err = script(
+        "benchmark", "attack", "--run", run_folder, "--size", "64x70", "--steps", 3, "--turns", 1
+    )
+    assert status == 0, err
+    result = json.loads(out.splitlines()[-1])
+    assert result["model"] == "small"
+    assert set(result["milliseconds"]) == {"attack", "passes", "K = 0", "K = 1", "K = 3"}
+    assert min(result["ratio"], result["K = 1"], result["K = 3"]) > 0
+
+
 def test_alternatives_take_turns_and_the_first_turns_do_not_count():
     in_turns = runpy.run_path(REPOSITORY / "scripts" / "benchmark.py")["in_turns"]
     calls = []

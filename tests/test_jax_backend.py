@@ -22,8 +22,20 @@ import keras
 import numpy as np
 
 from kerasdense.anchors import anchors_of
-from kerasdense.losses import MultiboxLoss, confidence_loss, localization_loss, positives
-from kerasdense.models import fcn_resnet50, fcn_vgg16, ladder_densenet, ssd300
+from kerasdense.losses import (
+    MultiboxLoss,
+    confidence_loss,
+    localization_loss,
+    multi_label_loss,
+    positives,
+)
+from kerasdense.models import (
+    densenet_classifier,
+    fcn_resnet50,
+    fcn_vgg16,
+    ladder_densenet,
+    ssd300,
+)
 
 assert keras.backend.backend() == "jax"
 models = [
@@ -67,6 +79,17 @@ expected = (hardest.sum() - logits[0, 100:120, 2].sum()) / 20
 np.testing.assert_allclose(logs["confidence_loss"], expected, rtol=1e-3)
 assert np.any(keras.ops.convert_to_numpy(model.get_layer("head1_classes").kernel) != before)
 
+model = densenet_classifier((1, 1, 1, 1), num_classes=3)
+images = rng.integers(0, 256, (2, 97, 131, 3), "uint8")
+assert model.predict_on_batch(images).shape == (2, 3)
+model.compile(keras.optimizers.SGD(1e-3), multi_label_loss)
+before = model.get_layer("logits").get_weights()
+logits = keras.ops.convert_to_numpy(model(images, training=True))
+loss = model.train_on_batch(images, np.float32([[1, 0, -1], [0, -1, 0]]))
+counted = np.logaddexp(0, logits) - np.float32([[1, 0, 0], [0, 0, 0]]) * logits
+np.testing.assert_allclose(loss, counted[[0, 0, 1, 1], [0, 1, 0, 2]].mean(), rtol=1e-3)
+assert np.any(model.get_layer("logits").get_weights()[0] != before[0])
+
 assert not any(name.split(".")[0] == "tensorflow" for name in sys.modules)
 print("all models trained")
 """
@@ -80,6 +103,7 @@ import keras
 import numpy as np
 
 from kerasdense import training
+from kerasdense.adversarial_training import AdversarialExamples
 from kerasdense.backbones import WeightsReport
 from kerasdense.layers import ImageNetPreprocessing, ResizeLike
 
@@ -106,14 +130,14 @@ def model():
     x = keras.layers.BatchNormalization()(x)
     return keras.Model(images, ResizeLike(name="logits")([x, images]))
 
-def fit(epochs):
+def fit(workdir, epochs, adversarial=None):
     return training.fit(
         training.segmentation_task(CLASS_NAMES, PALETTE, Batches()),
         lambda: (model(), WeightsReport()),
         lambda is_pretrained: keras.optimizers.Adam(1e-3),
         endless,
         Batches(),
-        sys.argv[1],
+        workdir,
         run={
             "model": {"name": "tiny"},
             "arguments": {},
@@ -121,10 +145,12 @@ def fit(epochs):
         },
         epochs=epochs,
         steps_per_epoch=2,
+        adversarial=adversarial,
     )
 
-fit(1)
-fit(2)  # resumes
+fit(sys.argv[1], 1)
+fit(sys.argv[1], 2)  # resumes
+fit(sys.argv[1] + "_hardened", 1, AdversarialExamples(steps=2, epsilon=4))
 """
 
 

@@ -1,5 +1,6 @@
 """The scripts as a user calls them, on a handful of drawn scenes: the whole way, and mistakes."""
 
+import argparse
 import importlib.util
 import json
 import os
@@ -126,6 +127,8 @@ def test_resuming_a_complete_run_changes_nothing(workplace, script):
         (["--size", "32x64"], "--size 32x64 is too small"),
         (["--variant", "32x"], "holds another run: model was"),
         (["--scales", "1"], "--scales expects LOWEST,HIGHEST"),
+        (["--train-split", "both"], "no split 'both', but train, val"),
+        (["--adversarial-epsilon", "4"], "no effect without --adversarial-steps"),
         (["--dataset", "camwid"], "camvid"),  # lists those that exist
         (["--source", "/nowhere"], "/nowhere"),
         (["--workdir", "/proc/run"], "/proc/run"),
@@ -141,12 +144,42 @@ def test_mistakes_give_one_line_and_status_2(workplace, script, tmp_path, flags,
     assert err.startswith("error: ") and err.count("\n") == 1 and "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    "train, validation, found",
+    [
+        (None, "val", "train"),
+        ("trainval", "test", "trainval"),
+        ("train", "train", "train"),  # to see a model over-fit
+        ("trainval", "val", None),
+        ("trainval", "train", None),
+    ],
+)
+def test_what_is_trained_on_is_not_validated_on_unnoticed(train, validation, found):
+    flags = argparse.Namespace(train_split=train, validation_split=validation)
+    splits = dict.fromkeys(("train", "val", "trainval", "test"), 5)
+    if found:
+        assert command_line._train_split(flags, splits) == found
+    else:
+        with pytest.raises(ValueError, match="trainval holds the images of"):
+            command_line._train_split(flags, splits)
+
+
 def test_a_loss_that_explodes_names_its_step(workplace, script, tmp_path):
     flags = fit_flags(workplace, "--workdir", tmp_path / "run", "--learning-rate", 1e30)
     flags[flags.index("--steps-per-epoch") + 1] = 6
     status, _, err = script("fit_ladder_densenet", *flags)
     assert status == 2 and "at step" in err and err.count("\n") == 1
     assert not (tmp_path / "run" / "last.keras").exists()
+
+
+def test_a_fit_on_adversarial_examples_says_so_and_records_it(workplace, script, tmp_path):
+    flags = fit_flags(workplace, "--workdir", tmp_path / "run", "--adversarial-steps", 1)
+    status, out, err = script("fit_ladder_densenet", *flags)
+    assert status == 0, err
+    assert "changed by up to 4 gray levels in 1 step(s)" in out
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["arguments"][
+        "adversarial_steps"
+    ] == 1  # fmt: skip
 
 
 def test_the_other_fit_scripts_take_a_step(workplace, script, tmp_path):
