@@ -82,6 +82,34 @@ def add_dataset_flags(parser, required=True):
     parser.add_argument("--prepared-dir", help="where TFDS keeps the prepared form of datasets")
 
 
+def load_dataset(args, facts):
+    """The builder of the dataset that the flags name, by default the run's own, and its name.
+
+    Args:
+        args: what was parsed of `add_dataset_flags`.
+        facts: of the run, see `runs.read_run`.
+
+    Raises: ValueError if there is none, or its classes are not the run's.
+    """
+    from kerasdense import datasets
+
+    dataset = facts["dataset"]
+    # Another dataset has another source: the run's own serves only its own dataset.
+    name = args.dataset or dataset["name"]
+    if name is None:
+        raise ValueError("The run was fitted on no dataset of ours. Name one by --dataset.")
+    source = args.source or (dataset.get("source") if name == dataset["name"] else None)
+    prepared_dir = args.prepared_dir or dataset.get("prepared_dir")
+    builder = datasets.load(name, source=source, prepared_dir=prepared_dir)
+    class_names, _ = datasets.classes(builder, facts["task"])
+    if class_names != list(dataset["class_names"]):
+        raise ValueError(
+            f"The run knows the classes {', '.join(dataset['class_names'])}, {name} has "
+            f"{', '.join(class_names)}. Take a dataset with the same classes in this order."
+        )
+    return builder, name
+
+
 def fit_parser(description, **defaults):
     """The flags that all fit scripts share; `defaults` are the paper's recipe."""
     parser = argparse.ArgumentParser(
@@ -140,7 +168,7 @@ def segmentation_fit_parser(description, **defaults):
         type=positive(int),
         metavar="K",
         help="train on adversarial examples made by K steps of projected gradient descent (Madry "
-        "et al. 2018); a step then takes about 1 + K times as long",
+        "et al. 2018); training then takes about 1 + 0.6 K times as long",
     )
     parser.add_argument(
         "--adversarial-epsilon",

@@ -13,7 +13,7 @@ from kerasdense import parity
 from kerasdense.anchors import anchors_of
 from kerasdense.data.augment import resize_image
 from kerasdense.postprocessing import decode_detections
-from kerasdense.signatures import in_precision, task_of
+from kerasdense.signatures import in_precision, served_task
 
 PICTURES = tf.TensorSpec([None, None, None, 3], tf.uint8)
 
@@ -25,7 +25,7 @@ class Reference:
     """
 
     def __init__(self, model):
-        self.task = task_of(model)
+        self.task = served_task(model)
         self._model = in_precision(model, "float32")
         self._anchors = anchors_of(model) if self.task == "detection" else None
         self._traced_raw = tf.function(self._raw, input_signature=[PICTURES])

@@ -183,7 +183,7 @@ def evaluate_detections(model, batches, class_names, coco=True, worst=WORST, ver
         bar.update(number, finalize=number == steps)
     if not names:
         raise ValueError("Nothing to evaluate: the split holds no images.")
-    truth, found = _joined(truth), _joined(found)
+    truth, found = joined(truth), joined(found)
     voc = voc_average_precision(truth, found, len(class_names))
     result = _average_precisions(voc, class_names) | {"images": len(names)}
     for key in ("ground_truth", "detections", "true_positives", "false_positives"):
@@ -442,7 +442,7 @@ def _decode(raw, anchors):
     return decode_detections(raw, anchors)
 
 
-def _joined(parts):
+def joined(parts):
     """GroundTruth or Detections of single images as one."""
     fields = [field.name for field in dataclasses.fields(parts[0])]
     return type(parts[0])(

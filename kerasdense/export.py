@@ -18,7 +18,7 @@ from kerasdense.anchors import anchors_of
 from kerasdense.boxes import VARIANCES
 from kerasdense.labels import IGNORE
 from kerasdense.prediction import FACTS, FILES, FORMAT_VERSION
-from kerasdense.signatures import MAXIMUM_PIXELS, MINIMUM_SIDE, SIGNATURES, serve, task_of
+from kerasdense.signatures import MAXIMUM_PIXELS, MINIMUM_SIDE, SIGNATURES, serve, served_task
 from kerasdense.warmup import REQUESTS, write_warmup_requests
 
 FORMATS = tuple(FILES)
@@ -59,7 +59,7 @@ def export(
     DIRECTORY is an artefact itself; ImportError if the format's packages are missing; OSError if
     it cannot be written.
     """
-    directory, task = Path(directory), task_of(model)
+    directory, task = Path(directory), served_task(model)
     _check_arguments(format, batch_size, size, MINIMUM_SIDE[task])
     _check_classes(model, task, class_names, palette)
     if (directory / "assets").exists():

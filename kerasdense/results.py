@@ -53,7 +53,7 @@ class LabelMaps:
     def add(self, path, picture, outputs):
         """Writes `labels` uint8 [H, W] of `picture` uint8 [H, W, 3]; returns a line about it."""
         labels = outputs["labels"]
-        name = _unused_name(path.stem, self.taken, ("", "_overlay"))
+        name = unused_name(path.stem, self.taken, ("", "_overlay"))
         drawing.save_label_map(self.output / f"{name}.png", labels, self.palette)
         overlay = drawing.overlay(picture, labels, self.palette)
         drawing.save_picture(self.output / f"{name}_overlay.png", overlay)
@@ -94,7 +94,7 @@ class Boxes:
             self.palette,
             scores[shown],
         )
-        name = _unused_name(path.stem, self.taken, ("_boxes",))
+        name = unused_name(path.stem, self.taken, ("_boxes",))
         self.found[path] = name, boxes, classes, scores
         drawing.save_picture(self.output / f"{name}_boxes.jpg", drawn)
         counts = np.bincount(classes[shown], minlength=len(self.class_names))
@@ -135,7 +135,7 @@ def _frame_numbers(images):
     return {path: place for place, path in enumerate(images, 1)}
 
 
-def _unused_name(stem, taken, endings):
+def unused_name(stem, taken, endings):
     """`stem`, or `stem_2`, ... so that none of its files, with these endings, is written twice."""
     number, name = 1, stem
     while {name + ending for ending in endings} & taken:

@@ -25,22 +25,30 @@ MAXIMUM_PIXELS = {"segmentation": 2**24, "detection": 2**27}
 
 
 def task_of(model):
-    """What a model is made for: "detection" if it is an SSD, else "segmentation".
-
-    Raises: ValueError for a classifier, which has no signatures.
-    """
+    """What a model is made for: "segmentation", "detection" (SSD) or "classification"."""
     if not isinstance(model.output, dict) and len(model.output.shape) == 2:
+        return "classification"
+    try:
+        anchors_of(model)
+    except ValueError:
+        return "segmentation"
+    return "detection"
+
+
+def served_task(model):
+    """As `task_of`, of a model that has signatures.
+
+    Raises: ValueError for a classifier, which has none.
+    """
+    task = task_of(model)
+    if task == "classification":
         raise ValueError(
             f'The model "{model.name}" is a classifier, which can be neither exported nor used by '
             f"predict.py: expected a segmentation model or an SSD. Load its run by "
             f"kerasdense.runs.load_run and call the model on uint8 images [B, H, W, 3]; the "
             f"sigmoid of its logits is the probability of each label."
         )
-    try:
-        anchors_of(model)
-    except ValueError:
-        return "segmentation"
-    return "detection"
+    return task
 
 
 def serve(model, precision="float32", batch_size=None, size=None, portable=False):
@@ -68,7 +76,7 @@ def serve(model, precision="float32", batch_size=None, size=None, portable=False
     The functions raise tf.errors.InvalidArgumentError for no images, sides below MINIMUM_SIDE, more
     than MAXIMUM_PIXELS, and files that cannot be decoded.
     """
-    task = task_of(model)
+    task = served_task(model)
     network = for_inference(model, precision)
     functions = {"segmentation": _segmentation, "detection": _detection}[task]
     check = tf.identity if portable else _checker(task)

@@ -368,7 +368,7 @@ def _print_facts(run, epochs, steps_per_epoch, jit_compile, adversarial):
     if adversarial:
         print(
             f"adversarial: images changed by up to {adversarial.epsilon} gray levels in "
-            f"{adversarial.steps} step(s), so a training step costs {1 + adversarial.steps} passes"
+            f"{adversarial.steps} step(s), each of them a forward and a backward pass"
         )
     length = f"{epochs} epochs of {steps_per_epoch} steps"
     print(f"training {length}; tracing the first step ...", flush=True)

@@ -23,30 +23,16 @@ RIGHT = (60, 180, 75)  # color of a detection that found an object
 def main():
     arguments = parse()
 
-    from kerasdense import datasets, runs
+    from kerasdense import runs
 
     model, facts = runs.load_run(arguments.run)
-    dataset = facts["dataset"]
-    # Another dataset has another source: the run's own serves only its own dataset.
-    name = arguments.dataset or dataset["name"]
-    if name is None:
-        raise ValueError(
-            f"{arguments.run} was fitted on no dataset of ours. Name one by --dataset."
-        )
-    source = arguments.source or (dataset.get("source") if name == dataset["name"] else None)
-    prepared_dir = arguments.prepared_dir or dataset.get("prepared_dir")
-    builder = datasets.load(name, source=source, prepared_dir=prepared_dir)
+    builder, name = command_line.load_dataset(arguments, facts)
     averages = arguments.flip or tuple(arguments.scales) != (1.0,)
     if averages and facts["task"] != "segmentation":
         raise ValueError(
             f"--scales and --flip average label maps; a {facts['task']} run takes neither."
         )
-    class_names, palette = datasets.classes(builder, facts["task"])
-    if class_names != list(dataset["class_names"]):
-        raise ValueError(
-            f"The run knows the classes {', '.join(dataset['class_names'])}, {name} has "
-            f"{', '.join(class_names)}. Evaluate on a dataset with the same classes in this order."
-        )
+    class_names, palette = (facts["dataset"][key] for key in ("class_names", "palette"))
     output = arguments.output or arguments.run / "evaluation"
     output.mkdir(parents=True, exist_ok=True)  # fails now rather than after the evaluation
     print(f"{arguments.run} on {name}, split {arguments.split}")

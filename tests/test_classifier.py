@@ -13,7 +13,7 @@ from kerasdense import backbones
 from kerasdense.datasets import toy_streets
 from kerasdense.losses import multi_label_loss
 from kerasdense.models import densenet121_classifier, densenet_classifier, ladder_densenet
-from kerasdense.signatures import task_of
+from kerasdense.signatures import served_task
 
 TINY = (1, 1, 1, 1)
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 97, 131, 3), "uint8")
@@ -122,9 +122,9 @@ def test_bad_blocks_and_weights():
 
 def test_a_classifier_is_not_exported():
     with pytest.raises(ValueError, match='"densenet_classifier" is a classifier') as caught:
-        task_of(densenet_classifier(TINY, 3))
+        served_task(densenet_classifier(TINY, 3))
     assert "\n" not in str(caught.value)
-    assert task_of(ladder_densenet(TINY, 3)) == "segmentation"
+    assert served_task(ladder_densenet(TINY, 3)) == "segmentation"
 
 
 def test_toy_scenes_are_learned_by_heart():

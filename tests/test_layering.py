@@ -7,20 +7,22 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "kerasdense"
 LEVELS = {
-    "labels": 0, "layers": 0, "boxes": 0,
+    "labels": 0, "layers": 0, "boxes": 0, "gradients": 0,
     "backbones": 1, "drawing": 1, "anchors": 1, "annotation_files": 1, "average_precision": 1,
     "parity": 1,
     "data": 2, "datasets": 2, "models": 2, "metrics": 2, "losses": 2, "postprocessing": 2,
     "runs": 2, "cost": 2, "folding": 2, "warmup": 2, "results": 2,
-    "prediction": 2,
-    "signatures": 3,
+    "prediction": 2, "visualization": 2, "attribution": 2, "adversarial": 2,
+    "signatures": 3, "adversarial_training": 3,
     "training": 4, "evaluation": 4, "export": 4, "comparison": 4,
-    "command_line": 5,
+    "robustness": 5, "command_line": 5,
+    "robustness_report": 6,
 }  # fmt: skip
 WITHOUT_TENSORFLOW = (
     "labels", "layers", "boxes", "backbones", "drawing", "anchors", "annotation_files",
     "average_precision", "parity", "models", "metrics", "losses", "runs", "cost", "folding",
-    "results", "prediction", "training",
+    "results", "prediction", "training", "gradients", "visualization", "attribution", "adversarial",
+    "adversarial_training",
 )  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
