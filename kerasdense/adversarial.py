@@ -22,6 +22,7 @@ from kerasdense import gradients
 
 HIGHEST = 255.0  # of a pixel; the lowest is 0
 OFFSETS = 4  # of SSD's raw output, after the class logits
+LEAST_SCORE = 0.01  # from which a detection counts: Liu et al. 2016, sec. 2.4
 
 
 # ---- what is attacked
@@ -89,8 +90,10 @@ def detection_targets(raw, suppress=False, moves=None, score=0.5):
     Args:
         raw: the model's output for the clean images, float [B, A, C + 1 + 4].
         suppress: let every anchor say background, so that nothing is found.
-        moves: {class: wanted class}, counted with background as 0: anchors that give a class at
-            least `score` are to say the wanted one; all others are left out.
+        moves: {class: wanted class}, counted with background as 0. Anchors that give the class at
+            least `score` are to say the wanted one. Their neighbors, which say background but
+            give it 0.01 or more, are to keep saying so: else they would find the object in
+            their place. All others are left out.
         score: probability, 0 to 1.
 
     Raises: ValueError unless one of `suppress` and `moves` is given.
@@ -105,8 +108,12 @@ def detection_targets(raw, suppress=False, moves=None, score=0.5):
         return np.zeros(logits.shape[:-1], np.int32)
     probabilities = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities /= probabilities.sum(axis=-1, keepdims=True)
+    predicted = logits.argmax(axis=-1)
     targets = np.full(logits.shape[:-1], -1, np.int32)
-    for old, new in moves.items():
+    for old in moves:
+        weak = (predicted == 0) | (predicted == old)
+        targets[weak & (probabilities[..., old] >= LEAST_SCORE)] = 0
+    for old, new in moves.items():  # last, for an anchor may be weak in one class and sure of one
         targets[probabilities[..., old] >= score] = new
     return targets
 
@@ -405,6 +412,7 @@ DAG_STEPS, DAG_STEP = 200, 0.5  # Xie et al. 2017, sec. 3.3
 # Of the search for the shortest perturbation: the strength of the loss is the gray levels that
 # its steepest pixel would settle at; it changes by this factor at each step.
 FIRST_STRENGTH, STRENGTH_FACTOR = 64.0, 1.05
+PULLING = 1.02  # so many times the units that are enough are striven for: some fall back
 
 
 def fgsm(norm="linf", steps=None):
@@ -566,7 +574,8 @@ def _wide(x):
 def _outcome(problem, attack, logits, r):
     """How each image takes a perturbation, a dict.
 
-    `success` and `losses` [B, *units], 0 where no unit counts; [B]: `fooled`, whether enough units
+    `success` and `losses` [B, *units], 0 where no unit counts; in a search, `easiest`, the units
+    nearest to being won or won, hardly more than are enough; [B]: `fooled`, whether enough units
     are won, and `rank`, by which perturbations compare: of two, the better has the higher first
     number, or as high a one and a higher second. The first are the units won, up to those that
     are enough; the second is the loss, or in a search, once enough is won, the shortness.
@@ -578,10 +587,21 @@ def _outcome(problem, attack, logits, r):
     enough = ops.ceil(attack.share * number - 1e-3)  # not one more where the product is rounded up
     fooled = won >= enough
     second = _sums(losses)
+    outcome = {"success": success, "labels": labels, "losses": losses, "fooled": fooled}
     if attack.searches:
+        pulling = ops.minimum(PULLING * enough, number)
+        outcome["easiest"] = _easiest(ops.where(known, losses, -np.inf), pulling)
         second = ops.where(fooled, -_sums(ops.square(r)), second)
-    rank = ops.minimum(won, enough), second
-    return {"success": success, "labels": labels, "losses": losses, "fooled": fooled, "rank": rank}
+    return {**outcome, "rank": (ops.minimum(won, enough), second)}
+
+
+def _easiest(losses, number):
+    """The `number` [B] of units with the highest losses in each image, bool [B, *units]."""
+    rows = ops.reshape(losses, (ops.shape(losses)[0], -1))
+    last = ops.maximum(ops.cast(number, "int32") - 1, 0)
+    falling = -ops.sort(-rows, axis=-1)
+    least = ops.take_along_axis(falling, last[:, None], axis=-1)  # [B, 1]
+    return ops.reshape(rows >= least, ops.shape(losses))
 
 
 def _evaluated(problem, attack, r, number):
@@ -593,6 +613,8 @@ def _evaluated(problem, attack, r, number):
     weights = attack.weights(
         logits, outcome["labels"], outcome["success"], problem.goal[0], number, attack.steps
     )
+    if attack.searches:  # what need not be won does not pull, as Rony et al. 2023 mask it
+        weights = weights * ops.cast(outcome["easiest"], "float32")
     outcome["value"] = _sums(ops.stop_gradient(weights) * outcome["losses"])  # [B]
     outcome["seen"] = r
     return ops.sum(outcome["value"]), outcome
@@ -656,6 +678,8 @@ def _step(problem, attack, number, state):
     size = attack.step_size * problem.epsilon if attack.bounded else attack.step_size
     if attack.searches:
         state, gradient, size = _toward_shortest(attack, state, gradient, outcome, number)
+    # What may not change takes no part in a direction's length.
+    gradient = gradient * problem.mask
     direction, memory = attack.step.move(gradient, attack.norm, state["memory"], number)
     r = problem.limited(attack, r + size * direction)
     return {**state, "r": r, "memory": memory}
@@ -717,7 +741,8 @@ def search(
         ops.cast(epsilon, "float32"),
     )
     if attack.random_start:
-        r = problem.limited(attack, NORMS[attack.norm].start(noise, problem.epsilon))
+        start = NORMS[attack.norm].start(noise * problem.mask, problem.epsilon)
+        r = problem.limited(attack, start)
     else:
         r = ops.zeros_like(problem.images)
     step = functools.partial(_step, problem, attack)
@@ -788,7 +813,7 @@ def attacker(model, attack, targeted=False, confidence=None, xla=False):
             r = _checked_start(start, images)
         elif attack.random_start:
             noise = np.random.default_rng(seed).uniform(-1, 1, images.shape).astype(np.float32)
-            r = norm.start(ops.convert_to_tensor(noise), tensors[-1])
+            r = norm.start(ops.convert_to_tensor(noise * mask), tensors[-1])
         else:
             r = np.zeros(images.shape, np.float32)
         attacked = _known(labels, model)[:, None, None, None].astype(np.float32)
