@@ -489,7 +489,7 @@ def minimal(norm="l2", steps=None, step_size=0.5, share=0.99):
 
     Adam lowers |r|^2 - c * (sum of the margins not won yet), c is found for each image: it grows
     by 5 % at every step at which too few units are won, and shrinks as much at the others.
-    (The paper bisects c between whole runs, which takes many times the steps for the same
+    (The paper bisects c between whole runs, which takes far more steps for the same
     length.) The steps become smaller towards the end.
 
     Args:
