@@ -14,8 +14,8 @@ class AdversarialExamples:
 
     Attributes:
         steps: of the projected gradient descent that makes them, at least 1. Each costs a forward
-            pass and a backward pass to the images, 0.6 of a training step (scripts/benchmark.py
-            attack).
+            pass and a backward pass to the images, more than half a training step
+            (scripts/benchmark.py attack).
         epsilon: largest change of a pixel, in whole gray levels (1/255 of the range).
         seed: of the random starts, which are a function of it and of the number of the step.
     """

@@ -5,7 +5,7 @@
     scripts/attack.py --run runs/camvid --images street.png --method minimal \\
         --target-class Road:Building --confidence 0.9
     scripts/attack.py --run runs/ssd --images photos/ --suppress
-    scripts/attack.py --run runs/camvid --method segpgd --curve 1,2,4,8
+    scripts/attack.py --run runs/camvid --curve 1,2,4,8
 
 Without a target the attack leads away from the truth, or where there is none (--images) from the
 clean prediction. Written are adversarial/NAME.png, the files that were judged; pictures/NAME.png:
@@ -385,7 +385,7 @@ def parse():
     what.add_argument("--limit", type=positive(int), metavar="N", help="only the first N images")
 
     how = parser.add_argument_group("how")
-    how.add_argument("--method", choices=METHODS, default="pgd")
+    how.add_argument("--method", choices=METHODS, default="segpgd")
     how.add_argument("--norm", choices=("linf", "l2"), help="default: linf; of minimal l2")
     how.add_argument(
         "--epsilon",
