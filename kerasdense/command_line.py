@@ -82,6 +82,36 @@ def add_dataset_flags(parser, required=True):
     parser.add_argument("--prepared-dir", help="where TFDS keeps the prepared form of datasets")
 
 
+def load_model(name, **arguments):
+    """The model of a .keras file, or of the function `name` of `kerasdense.models`.
+
+    Args:
+        arguments: of the function; a file needs none.
+
+    Raises: FileNotFoundError, ValueError if there is no such model or it takes other arguments.
+    """
+    import keras
+
+    import kerasdense.layers  # noqa: F401  (registers the layers that saved models name)
+    from kerasdense import models
+
+    if name.endswith(".keras"):
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"There is no file {name}.")
+        return keras.models.load_model(name, compile=False)
+    if name not in models.__all__:
+        raise ValueError(
+            f"There is no model '{name}'. Expected a .keras file or one of: "
+            f"{', '.join(models.__all__)}."
+        )
+    try:
+        return getattr(models, name)(**arguments)
+    except TypeError as error:  # an option that the function does not have, or one it misses
+        raise ValueError(
+            f"{error}. See help(kerasdense.models.{name}); a .keras file needs no arguments."
+        ) from error
+
+
 def load_dataset(args, facts):
     """The builder of the dataset that the flags name, by default the run's own, and its name.
 
@@ -222,7 +252,7 @@ def fit_segmentation(
 
     # XLA compiles a program for each image size: padding keeps them few.
     validation_batches = pipeline.eval_batches(
-        builder, args.validation_split, args.batch_size, multiple=128 if _uses_xla(args) else 1
+        builder, args.validation_split, args.batch_size, multiple=128 if uses_xla(args) else 1
     ).map(lambda sample: (sample["image"], sample["mask"]))
 
     task = training.segmentation_task(
@@ -388,7 +418,8 @@ def _adversarial_examples(args):
     return AdversarialExamples(args.adversarial_steps, epsilon, args.seed)
 
 
-def _uses_xla(args):
+def uses_xla(args):
+    """Whether `--xla auto|on|off` means XLA here: auto does where a GPU is."""
     from kerasdense import training
 
     return training.has_gpu() if args.xla == "auto" else args.xla == "on"
@@ -478,7 +509,7 @@ def _fit(
         epochs=args.epochs,
         steps_per_epoch=steps_per_epoch,
         weight_decay=weight_decay,
-        jit_compile=_uses_xla(args),
+        jit_compile=uses_xla(args),
         early_stop=args.early_stop,
         average_weights=args.average_weights,
         adversarial=adversarial,

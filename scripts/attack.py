@@ -54,9 +54,7 @@ class Job:
 
     @property
     def xla(self):
-        from kerasdense import training
-
-        return training.has_gpu() if self.arguments.xla == "auto" else self.arguments.xla == "on"
+        return command_line.uses_xla(self.arguments)
 
 
 def main():
@@ -203,17 +201,18 @@ def find_epsilon(arguments, attack):
 def make_goal(arguments, task, class_names):
     """The `robustness.Goal` that the flags describe."""
     from kerasdense import datasets, robustness
+    from kerasdense.labels import IGNORE
 
     moves = target_map = None
     if arguments.target_class:
         moves = dict(class_pair(text, class_names) for text in arguments.target_class)
     if arguments.target_map:
         target_map = datasets.preparation.read_mask(arguments.target_map)
-        wrong = target_map[(target_map >= len(class_names)) & (target_map != robustness.IGNORE)]
+        wrong = target_map[(target_map >= len(class_names)) & (target_map != IGNORE)]
         if wrong.size:
             raise ValueError(
                 f"--target-map {arguments.target_map} holds class {wrong[0]}, but there are "
-                f"{len(class_names)} (0-{len(class_names) - 1}, {robustness.IGNORE} = any): "
+                f"{len(class_names)} (0-{len(class_names) - 1}, {IGNORE} = any): "
                 f"{', '.join(class_names)}."
             )
     goal = robustness.Goal(moves, target_map, arguments.suppress, arguments.confidence)

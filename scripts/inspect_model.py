@@ -51,7 +51,9 @@ def main():
     from kerasdense.backbones import tap_layers
     from kerasdense.cost import layer_costs, total_cost
 
-    model = built_model(args)
+    model = command_line.load_model(
+        args.model, num_classes=args.classes, weights=None, **dict(args.options)
+    )
     costs = layer_costs(model, args.size)
     total = total_cost(model, args.size)
     taps = {name: stride for stride, name in tap_layers(model).items()}
@@ -77,29 +79,6 @@ def main():
     if args.plot:  # without pydot and graphviz, Keras raises and says how to install them
         keras.utils.plot_model(model, str(args.plot), show_shapes=True)
         print(f"graph drawn to {args.plot}")
-
-
-def built_model(args):
-    import keras
-
-    import kerasdense.layers  # noqa: F401  (registers the layers that saved models name)
-    from kerasdense import models
-
-    if args.model.endswith(".keras"):
-        if not Path(args.model).is_file():
-            raise FileNotFoundError(f"There is no file {args.model}.")
-        return keras.models.load_model(args.model, compile=False)
-    if args.model not in models.__all__:
-        raise ValueError(
-            f"There is no model '{args.model}'. Expected a .keras file or one of: "
-            f"{', '.join(models.__all__)}."
-        )
-    try:
-        return getattr(models, args.model)(
-            num_classes=args.classes, weights=None, **dict(args.options)
-        )
-    except TypeError as error:  # an option that the function does not have, or one it misses
-        raise ValueError(f"{error}. See help(kerasdense.models.{args.model}).") from error
 
 
 if __name__ == "__main__":

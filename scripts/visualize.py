@@ -81,7 +81,7 @@ def optimize(args, model, objectives, names):
     """Maximizes, prints the objectives and writes the pictures; a caption if there are several."""
     import keras
 
-    from kerasdense import training, visualization
+    from kerasdense import visualization
 
     bar = keras.utils.Progbar(None, unit_name="step")
 
@@ -101,7 +101,7 @@ def optimize(args, model, objectives, names):
         seed=args.seed,
         batch_size=args.batch_size,
         frames=FRAMES if args.gif else 0,
-        xla=training.has_gpu() if args.xla == "auto" else args.xla == "on",
+        xla=command_line.uses_xla(args),
         progress=show,
     )
     for name, start, end in zip(names, found.start, found.end):
@@ -284,27 +284,12 @@ def find_class(text, names):
 
 def load(args):
     """The model, and the facts of its run (without a run: none)."""
-    import keras
-
-    import kerasdense.layers  # noqa: F401  (registers the layers that saved models name)
-    from kerasdense import models, runs
+    from kerasdense import runs
 
     if args.run:
         return runs.load_run(args.run)
-    if args.model.endswith(".keras"):
-        if not Path(args.model).is_file():
-            raise FileNotFoundError(f"There is no file {args.model}.")
-        return keras.models.load_model(args.model, compile=False), {}
-    if args.model not in models.__all__:
-        raise ValueError(
-            f"There is no model '{args.model}'. Expected a .keras file or one of: "
-            f"{', '.join(models.__all__)}."
-        )
-    try:
-        function = getattr(models, args.model)
-        return function(num_classes=args.num_classes, weights=args.weights), {}
-    except TypeError as error:  # the function needs more than these
-        raise ValueError(f"{error}. Build it in Python and save it as a .keras file.") from error
+    arguments = {"num_classes": args.num_classes, "weights": args.weights}
+    return command_line.load_model(args.model, **arguments), {}
 
 
 def channels(text):
