@@ -15,7 +15,13 @@ from pathlib import Path
 import h5py
 import keras
 
-from kerasdense.layers import ImageNetPreprocessing, L2Normalization, Recompute
+from kerasdense.layers import (
+    BatchNormalization,
+    DilatedConv2D,
+    ImageNetPreprocessing,
+    L2Normalization,
+    Recompute,
+)
 
 OUTPUT_STRIDES = (32, 16, 8)
 
@@ -101,7 +107,7 @@ def vgg16_ssd(image_size, width=1.0):
     network = _vgg16("ssd", image_size, width, last_pool=(3, 1))
     x = network.output
     for name, size, dilation in (("fc6", 3, 6), ("fc7", 1, 1)):
-        x = keras.layers.Conv2D(
+        x = _convolution_class(dilation)(
             scaled_channels(1024, width),
             size,
             padding="same",
@@ -178,21 +184,19 @@ def densenet(blocks, output_stride=32, momentum=0.99, epsilon=1.001e-5, recomput
         raise ValueError(f"blocks: expected four positive ints, received {blocks}")
     dilations = _dilations(output_stride)
 
-    def convolution(x, filters, size, name, **options):
-        return keras.layers.Conv2D(
+    def convolution(x, filters, size, name, dilation=1):
+        return _convolution_class(dilation)(
             filters,
             size,
             padding="same",
+            dilation_rate=dilation,
             use_bias=False,
             kernel_initializer="he_normal",
             name=name,
-            **options,
         )(x)
 
     def normalization(x, name):  # batch normalization and ReLU
-        x = keras.layers.BatchNormalization(momentum=momentum, epsilon=epsilon, name=f"{name}_bn")(
-            x
-        )
+        x = BatchNormalization(momentum=momentum, epsilon=epsilon, name=f"{name}_bn")(x)
         return keras.layers.ReLU(name=f"{name}_relu")(x)
 
     def dense_block(x, size, dilation, name):
@@ -201,9 +205,7 @@ def densenet(blocks, output_stride=32, momentum=0.99, epsilon=1.001e-5, recomput
             new = normalization(x, f"{layer}_0")
             new = convolution(new, 4 * GROWTH_RATE, 1, f"{layer}_1_conv")
             new = normalization(new, f"{layer}_1")
-            new = convolution(
-                new, GROWTH_RATE, 3, f"{layer}_2_conv", dilation_rate=dilation
-            )  # [B, H, W, 32]
+            new = convolution(new, GROWTH_RATE, 3, f"{layer}_2_conv", dilation)  # [B, H, W, 32]
             x = keras.layers.Concatenate(name=f"{layer}_concat")([x, new])
         return x  # [B, H, W, C + 32 size]
 
@@ -309,11 +311,17 @@ def _clone(network, changes, momentum, epsilon):
         config = layer.get_config() | changes.get(layer.name, {})
         if isinstance(layer, keras.layers.BatchNormalization):
             config |= {"momentum": momentum, "epsilon": epsilon}
+            return BatchNormalization.from_config(config)
         if isinstance(layer, keras.layers.Conv2D):
             config["kernel_initializer"] = "he_normal"  # for training from random weights
+            return _convolution_class(config["dilation_rate"]).from_config(config)
         return type(layer).from_config(config)
 
     return keras.models.clone_model(network, clone_function=clone)
+
+
+def _convolution_class(dilation_rate):
+    return keras.layers.Conv2D if dilation_rate in (1, (1, 1)) else DilatedConv2D
 
 
 def _tapped(network, taps, name):

@@ -9,7 +9,11 @@ import collections
 import keras
 import numpy as np
 
-from kerasdense.layers import Recompute
+from kerasdense.layers import BatchNormalization, DilatedConv2D, Recompute
+
+# Not by isinstance: another subclass may do more with its kernel.
+CONVOLUTIONS = (keras.layers.Conv2D, DilatedConv2D)
+NORMALIZATIONS = (keras.layers.BatchNormalization, BatchNormalization)
 
 
 def fold_batch_normalization(model):
@@ -114,7 +118,7 @@ def _sources(nodes):
 
 def _can_absorb(layer, reader):
     return (
-        type(layer) is keras.layers.Conv2D  # a subclass may do more with its kernel
+        type(layer) in CONVOLUTIONS
         and layer.data_format == "channels_last"
         and layer.activation is keras.activations.linear
         and _normalizes_channels(reader)
@@ -123,7 +127,7 @@ def _can_absorb(layer, reader):
 
 
 def _normalizes_channels(layer):
-    if type(layer) is not keras.layers.BatchNormalization:
+    if type(layer) not in NORMALIZATIONS:
         return False
     return layer.input_spec.ndim == 4 and layer.axis in (-1, 3)
 

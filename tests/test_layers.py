@@ -1,5 +1,9 @@
 """Preprocessing, resizing to another tensor's size, scores, and what SSD adds."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +11,8 @@ import tensorflow as tf
 
 from kerasdense.layers import (
     AnchorPredictions,
+    BatchNormalization,
+    DilatedConv2D,
     ImageNetPreprocessing,
     L2Normalization,
     Recompute,
@@ -102,6 +108,8 @@ def test_layers_survive_their_configuration():
         ResizeLike(name="b"),
         L2Normalization(name="c"),
         AnchorPredictions(7, "ssd512", "coco", clip=True, name="d"),
+        BatchNormalization(momentum=0.9, epsilon=1e-5, name="e"),
+        DilatedConv2D(3, 3, dilation_rate=2, name="f"),
     ):
         config = keras.saving.serialize_keras_object(layer)
         copy = keras.saving.deserialize_keras_object(config)
@@ -209,3 +217,132 @@ def test_anchor_predictions_are_float32_under_every_policy():
         keras.config.set_dtype_policy(before)
     output = layer([[tf.zeros((5, 2, 2, 4), tf.float16)], [tf.zeros((5, 2, 2, 8), tf.float16)]])
     assert output.dtype == tf.float32 and output.shape == (5, 8, 6)
+
+
+def trained_once(layer, x, jit_compile=False, weights=None):
+    """Output, gradients (to x first) and new weights of one training step on sum(output ** 3)."""
+    layer.build(x.shape)
+    if weights is not None:
+        layer.set_weights(weights)
+
+    @tf.function(jit_compile=jit_compile)
+    def step(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            output = layer(x, training=True)
+            loss = tf.reduce_sum(tf.cast(output, "float32") ** 3)  # of squares, x would get 0
+        return output, tape.gradient(loss, [x, *(v.value for v in layer.trainable_variables)])
+
+    output, gradients = step(x)
+    operations = {each.type for each in step.get_concrete_function(x).graph.get_operations()}
+    return output, gradients, layer.get_weights(), operations
+
+
+def both_trained(ours, keras_layer, x, weights, tolerance=1e-4, jit_compile=False):
+    """Compares a training step of two layers; the operations that the first one's graph has."""
+    *found, operations = trained_once(ours, x, jit_compile, weights)
+    *expected, _ = trained_once(keras_layer, x, False, weights)
+    for mine, theirs in zip(keras.tree.flatten(found), keras.tree.flatten(expected)):
+        assert mine.dtype == theirs.dtype
+        largest = np.abs(np.asarray(theirs, "float32")).max()
+        np.testing.assert_allclose(
+            np.asarray(mine, "float32"), np.asarray(theirs, "float32"), atol=tolerance * largest
+        )
+    return operations
+
+
+MOMENTS = [[1.0, 2, 0.5], [0.0, 1, -1], [3.0, 0, 1], [1.0, 4, 9]]  # gamma, beta, mean, variance
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_fused_normalization_trains_as_keras_does(jit_compile):
+    # 2 x 1 x 3 positions: a sample's variance would be 6/5 of Keras'.
+    x = 2 + 3 * tf.random.stateless_normal((2, 1, 3, 3), seed=(0, 1))
+    options = {"momentum": 0.5, "epsilon": 1e-6}
+    operations = both_trained(
+        BatchNormalization(**options),
+        keras.layers.BatchNormalization(**options),
+        x,
+        np.float32(MOMENTS),
+        jit_compile=jit_compile,
+    )
+    assert "FusedBatchNormV3" in operations
+
+
+def test_moving_statistics_are_those_of_the_population():
+    layer = BatchNormalization(momentum=0.0)
+    layer(np.float32([1, 3, 3, 5]).reshape(1, 2, 2, 1), training=True)
+    # Mean 3; the squared distances 4, 0, 0, 4 over 4 positions.
+    np.testing.assert_allclose(layer.moving_mean, [3])
+    np.testing.assert_allclose(layer.moving_variance, [2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("policy, tolerance", [("mixed_bfloat16", 2e-2), ("mixed_float16", 2e-3)])
+def test_a_fused_normalization_of_half_precision(policy, tolerance):
+    x = 2 + 3 * tf.random.stateless_normal((4, 5, 6, 3), seed=(0, 1))
+    x = tf.cast(x, policy.removeprefix("mixed_"))
+    layers = [each(dtype=policy) for each in (BatchNormalization, keras.layers.BatchNormalization)]
+    assert "FusedBatchNormV3" in both_trained(*layers, x, np.float32(MOMENTS), tolerance)
+
+
+@pytest.mark.parametrize(
+    "shape, options",
+    [
+        ((5, 3), {}),
+        ((2, 3, 4, 5), {"axis": 1}),
+        ((2, 4, 5, 3), {"scale": False}),
+        ((2, 4, 5, 3), {"renorm": True}),
+    ],
+)
+def test_what_cannot_be_fused_is_normalized_by_keras(shape, options):
+    x = tf.random.stateless_normal(shape, seed=(0, 1))
+    layers = [each(**options) for each in (BatchNormalization, keras.layers.BatchNormalization)]
+    assert "FusedBatchNormV3" not in both_trained(*layers, x, None)
+
+
+def test_a_frozen_normalization_keeps_its_statistics():
+    layer = BatchNormalization()
+    x = np.float32([1, 3, 3, 5]).reshape(1, 2, 2, 1)
+    layer.build(x.shape)
+    layer.trainable = False
+    np.testing.assert_allclose(layer(x, training=True), x, rtol=1e-3)  # by mean 0, variance 1
+    np.testing.assert_allclose(layer.moving_mean, [0])
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_a_dilated_convolution_trains_as_keras_does_in_one_operation(padding, jit_compile):
+    x = tf.random.stateless_normal((2, 11, 13, 4), seed=(0, 1))
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(size=(3, 3, 4, 5)).astype("float32"), np.float32(range(5))]
+    options = {"filters": 5, "kernel_size": 3, "padding": padding, "dilation_rate": (2, 3)}
+    operations = both_trained(
+        DilatedConv2D(**options),
+        keras.layers.Conv2D(**options),
+        x,
+        weights,
+        jit_compile=jit_compile,
+    )
+    assert "SpaceToBatchND" not in operations
+
+
+WITHOUT_ONEDNN = """
+import numpy as np, tensorflow as tf
+from kerasdense.layers import DilatedConv2D
+layer = DilatedConv2D(1, 3, padding="same", dilation_rate=2, kernel_initializer="ones")
+x = tf.ones((1, 8, 8, 1))
+with tf.GradientTape() as tape:
+    tape.watch(x)
+    y = layer(x)
+gradient = tape.gradient(y, x)
+assert y[0, 4, 4, 0] == gradient[0, 4, 4, 0] == 9, (y, gradient)
+"""
+
+
+@pytest.mark.parametrize("onednn", ["0", "1"])
+def test_a_dilated_convolution_has_a_gradient_with_and_without_onednn(onednn):
+    environment = os.environ | {"TF_ENABLE_ONEDNN_OPTS": onednn, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    command = [sys.executable, "-c", WITHOUT_ONEDNN]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

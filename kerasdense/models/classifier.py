@@ -7,6 +7,7 @@ H W size, C classes.
 import keras
 
 from kerasdense import backbones
+from kerasdense.layers import BatchNormalization
 
 # Of batch normalization. Keras' default momentum, 0.99, lags behind the weights in short runs.
 MOMENTUM, EPSILON = 0.9, 1.001e-5  # epsilon: keras.applications'
@@ -31,7 +32,7 @@ def densenet_classifier(blocks, num_classes=20, weights=None, name="densenet_cla
     backbone = backbones.densenet(blocks, momentum=MOMENTUM, epsilon=EPSILON)
     x = backbone.output["stride32"]  # [B, H/32, W/32, 1024]
     # These names and the next are keras.applications'.
-    x = keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name="bn")(x)
+    x = BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name="bn")(x)
     x = keras.layers.ReLU(name="relu")(x)
     # In float32 from here on: a mean over many half-precision values loses digits.
     x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="avg_pool")(x)  # [B, 1024]

@@ -7,7 +7,7 @@ natural images", ICCV Workshops 2017. Legend: B batch, H W size, C classes.
 import keras
 
 from kerasdense import backbones
-from kerasdense.layers import ResizeLike, score
+from kerasdense.layers import BatchNormalization, ResizeLike, score
 
 PREDICTION_STRIDES = (32, 16, 8, 4)
 
@@ -134,7 +134,7 @@ def _check_strides(output_stride, prediction_stride, auxiliary):
 
 
 def _bn_relu_conv(x, filters, size, name):
-    x = keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"{name}_bn")(x)
+    x = BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"{name}_bn")(x)
     x = keras.layers.ReLU(name=f"{name}_relu")(x)
     return keras.layers.Conv2D(
         filters,
