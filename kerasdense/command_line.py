@@ -1,6 +1,8 @@
 """What the scripts share: common flags, and errors as one line instead of a traceback."""
 
 import argparse
+import contextlib
+import dataclasses
 import math
 import shlex
 import sys
@@ -34,6 +36,60 @@ def size(text):
     if height < 1 or width < 1:
         raise argparse.ArgumentTypeError(f"expected positive sides, received '{text}'")
     return height, width
+
+
+def size_text(size):
+    """`(height, width)` as `size` parses it."""
+    return "x".join(map(str, size))
+
+
+def some_of(values):
+    """An argparse type: some of `values`, separated by commas, as a tuple."""
+
+    def parse(text):
+        chosen = tuple(text.split(","))
+        unknown = [value for value in chosen if value not in values]
+        if unknown:
+            raise argparse.ArgumentTypeError(
+                f"expected some of {','.join(values)}, received '{','.join(unknown)}'"
+            )
+        return chosen
+
+    return parse
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model that the command line names: `text`, its function's `name`, and its `options`."""
+
+    text: str
+    name: str
+    options: dict
+
+    def load(self, num_classes):
+        """The `keras.Model`, with random weights. Raises: as `load_model`."""
+        return load_model(self.name, num_classes=num_classes, weights=None, **self.options)
+
+
+def model(text):
+    """Parses `NAME[:OPTION=VALUE...]`, such as `fcn_vgg16:skips=16,8`, into a `Model`."""
+    name, *options = text.split(":")
+    return Model(text, name, dict(map(model_option, options)))
+
+
+def model_option(text):
+    """Parses OPTION=VALUE into a pair, the value as a bool, number, tuple of ints, or text."""
+    name, separator, value = text.partition("=")
+    if not (name and separator and value):
+        raise argparse.ArgumentTypeError(f"expected e.g. output_stride=8, received '{text}'")
+    if value in ("true", "false"):
+        return name, value == "true"
+    with contextlib.suppress(ValueError):
+        numbers = tuple(int(part) for part in value.split(",") if part)
+        return name, numbers if name in ("skips", "blocks") else numbers[0]
+    with contextlib.suppress(ValueError):
+        return name, float(value)
+    return name, value
 
 
 def positive(number):

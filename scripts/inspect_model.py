@@ -14,20 +14,6 @@ from pathlib import Path
 from kerasdense import command_line
 
 
-def option(text):
-    """Parses NAME=VALUE into a pair, the value as an int, a tuple of ints, or True or False."""
-    name, _, value = text.partition("=")
-    if value in ("true", "false"):
-        return name, value == "true"
-    try:
-        numbers = tuple(int(part) for part in value.split(",") if part)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected e.g. output_stride=8, received '{text}'"
-        ) from None
-    return name, numbers[0] if numbers and name not in ("skips", "blocks") else numbers
-
-
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -37,7 +23,7 @@ def main():
     parser.add_argument("--classes", type=command_line.positive(int), default=19)
     parser.add_argument(
         "--options",
-        type=option,
+        type=command_line.model_option,
         nargs="+",
         default=[],
         metavar="NAME=VALUE",

@@ -16,13 +16,13 @@ LEVELS = {
     "signatures": 3, "adversarial_training": 3,
     "training": 4, "evaluation": 4, "export": 4, "comparison": 4,
     "robustness": 5, "command_line": 5,
-    "robustness_report": 6,
+    "robustness_report": 6, "benchmarking": 6,
 }  # fmt: skip
 WITHOUT_TENSORFLOW = (
     "labels", "layers", "boxes", "backbones", "drawing", "anchors", "annotation_files",
     "average_precision", "parity", "models", "metrics", "losses", "runs", "cost", "folding",
     "results", "prediction", "training", "gradients", "visualization", "attribution", "adversarial",
-    "adversarial_training",
+    "adversarial_training", "benchmarking",
 )  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
