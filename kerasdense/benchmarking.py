@@ -342,7 +342,9 @@ def _endless(images, targets):
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.data.Dataset.from_tensors((images, targets)).repeat()
+        options = tf.data.Options()
+        options.autotune.enabled = False  # see data.pipeline: its end would be waited for
+        return tf.data.Dataset.from_tensors((images, targets)).repeat().with_options(options)
 
     def batches():
         while True:

@@ -262,3 +262,12 @@ def test_bad_arguments_are_named(builder, objects):
         pipeline.train_batches(builder, "train", 0, CROP)
     with pytest.raises(ValueError, match="at least 0, received -1"):
         pipeline.train_batches(builder, "train", 1, CROP, seed=-1)
+
+
+def test_no_pipeline_waits_for_an_autotuner_at_its_end(builder):
+    to_size = augment.random_scale_crop((16, 16))
+    for batches in (
+        pipeline.train_batches(builder, "train", 2, to_size),
+        pipeline.eval_batches(builder, "val").map(lambda sample: sample["image"]),
+    ):
+        assert batches.options().autotune.enabled is False

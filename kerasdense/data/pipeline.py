@@ -110,6 +110,7 @@ def train_batches(
         .map(decode_and_augment, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
+        .with_options(_options())
     )
 
 
@@ -207,7 +208,19 @@ def _in_order(builder, split, features, prepare, batch_size, padding_values):
         .padded_batch(batch_size, padding_values=padding_values)
         .apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
         .prefetch(tf.data.AUTOTUNE)
+        .with_options(_options())
     )
+
+
+def _options():
+    """Without the autotuner: AUTOTUNE then means a parallel call for each core, 16 at most.
+
+    The end of an iterator waits until its autotuner wakes up, which in TensorFlow 2.21 may take as
+    long as the iterator lived, up to a minute, after every validation.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
 
 
 def _records(builder, split, features):
