@@ -493,6 +493,8 @@ def predictor(model, scales=(1.0,), flip=False):
     tf.errors.InvalidArgumentError when logits are not finite.
     """
 
+    # A function of its own: it is traced once, not for each scale and once more for its mirror.
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
     def logits_of(images):
         outputs = model(images, training=False)
         logits = outputs["logits"] if isinstance(outputs, dict) else outputs
