@@ -8,8 +8,10 @@ drifts. `python -m kerasdense.benchmarking` is such a process.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import time
 from pathlib import Path
 
 MOMENTUM, LEARNING_RATE = 0.9, 1e-4  # of SGD, by which everybody trains here
-DILATED_STAGES = [False, True, True]  # of torchvision's ResNet-50: output stride 8
+LONGEST_REASON = 300  # characters of an error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Process:
         facts: `parameters`, `macs` of one image forward (None if unknown), `size` of the images,
             `device`, and `first_step`, seconds from the finished model to the end of its first
             step: tracing, compilation, and the step.
-    Raises: ValueError with the reason if the work fails.
+    Raises: ValueError with the reason if the work fails, as `run` does.
     """
 
     def __init__(self, workload):
@@ -79,7 +81,11 @@ class Process:
             text=True,
             env=environment,
         )
-        self.facts = self._ask(dataclasses.asdict(workload))
+        try:
+            self.facts = self._ask(dataclasses.asdict(workload))
+        except ValueError:
+            self.close()
+            raise
 
     def run(self, steps):
         """Seconds of a step, the mean over `steps` steps."""
@@ -103,18 +109,21 @@ class Process:
         with contextlib.suppress(BrokenPipeError):  # said below
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            status = self._process.wait()
-            self._errors.seek(0)
-            lines = [line for line in self._errors.read().splitlines() if line.strip()]
-            reason = lines[-1].strip()[:300] if lines else "no message"
-            if status < 0:
-                reason = f"killed by signal {-status}, by which a system ends what takes too much"
-                reason += " memory" if status == -9 else f"; {reason}"
-            self.close()
-            raise ValueError(f"{self.workload.work} {self.workload.model}: {reason}")
-        return json.loads(answer)
+        line = self._process.stdout.readline()
+        answer = json.loads(line) if line else {"error": self._last_words()}
+        if "error" in answer:
+            raise ValueError(f"{self.workload.work} {self.workload.model}: {answer['error']}")
+        return answer
+
+    def _last_words(self):
+        """Why the process ended without an answer."""
+        status = self._process.wait()
+        if status == -signal.SIGKILL:
+            return "killed, perhaps for want of memory"
+        self._errors.seek(0)
+        lines = self._errors.read().split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "no message")
+        return f"ended with status {status}: {last[:LONGEST_REASON]}"
 
 
 def measure(workloads, turns, steps, alone=False):
@@ -126,52 +135,69 @@ def measure(workloads, turns, steps, alone=False):
             another; its seconds then drift with the machine.
 
     Returns: {name: result}. A result holds the `facts` of its `Process`, `seconds` (of a step, a
-    list of all turns), `milliseconds` (their median), `images_per_second` and `peak_mebibytes`; or
-    only `failed`, the reason.
+    list of all turns), `milliseconds` (their median), `images_per_second`, `peak_mebibytes` and
+    `first_over_this` (the first workload's time over this one's, the median of the turns; None
+    where the first failed); or only `failed`, the reason.
     """
-    first, results = next(iter(workloads)), {}
-    with contextlib.ExitStack() as stack:
-        processes = {}
-        for name, workload in workloads.items():
-            try:
-                processes[name] = stack.enter_context(contextlib.closing(Process(workload)))
-            except ValueError as error:
-                results[name] = {"failed": str(error)}
-        seconds = in_turns(
-            {
-                name: lambda process=process: process.run(steps)
-                for name, process in processes.items()
-            },
-            turns,
-            clock=None,
-        )
-        for name, process in processes.items():
-            median = statistics.median(seconds[name])
-            # The first one's time over this one's.
-            ratio = times_as_fast(name, first, seconds) if first in seconds else None
-            results[name] = process.facts | {
-                "first_over_this": ratio,
-                "seconds": seconds[name],
-                "milliseconds": 1000 * median,
-                "images_per_second": process.workload.batch_size / median,
-                "peak_mebibytes": process.peak_memory(),
-            }
+    results = {}
+    for names in [[name] for name in workloads] if alone else [list(workloads)]:
+        results |= _measured_together({name: workloads[name] for name in names}, turns, steps)
+    seconds = {name: each["seconds"] for name, each in results.items() if "seconds" in each}
+    first = next(iter(workloads))
+    for name in seconds:
+        ratio = times_as_fast(name, first, seconds) if first in seconds else None
+        results[name]["first_over_this"] = ratio
     return {name: results[name] for name in workloads}
 
 
-def in_turns(alternatives, turns, warm_up=1, clock=time.perf_counter):
+def _measured_together(workloads, turns, steps):
+    results, seconds = {}, {name: [] for name in workloads}
+    with contextlib.ExitStack() as stack:
+        processes = {}
+
+        def attempt(name, question):
+            """Its answer; or None from the first failure on."""
+            if name in results:
+                return None
+            try:
+                return question()
+            except ValueError as error:
+                results[name] = {"failed": str(error)}
+
+        for name, workload in workloads.items():
+            process = attempt(name, functools.partial(Process, workload))
+            if process:
+                processes[name] = stack.enter_context(contextlib.closing(process))
+        for turn in range(-1, turns):
+            for name, process in processes.items():
+                measured = attempt(name, functools.partial(process.run, steps))
+                if turn >= 0:
+                    seconds[name].append(measured)
+        for name, process in processes.items():
+            peak = attempt(name, process.peak_memory)
+            if name not in results:
+                median = statistics.median(seconds[name])
+                results[name] = process.facts | {
+                    "seconds": seconds[name],
+                    "milliseconds": 1000 * median,
+                    "images_per_second": process.workload.batch_size / median,
+                    "peak_mebibytes": peak,
+                }
+    return results
+
+
+def in_turns(alternatives, turns, warm_up=1):
     """Seconds of every turn, {name: [...]}, of functions {name: function} called alternately.
 
-    The first `warm_up` turns, in which caches fill and graphs are traced, do not count. Without a
-    `clock`, the functions return their seconds themselves.
+    The first `warm_up` turns, in which caches fill and graphs are traced, do not count.
     """
     seconds = {name: [] for name in alternatives}
     for turn in range(-warm_up, turns):
         for name, run in alternatives.items():
-            began = clock() if clock else 0.0
-            measured = run()
+            began = time.perf_counter()
+            run()
             if turn >= 0:
-                seconds[name].append(clock() - began if clock else measured)
+                seconds[name].append(time.perf_counter() - began)
     return seconds
 
 
@@ -189,6 +215,14 @@ def main():
         answers.write(json.dumps(facts) + "\n")
         answers.flush()
 
+    try:
+        _answer_all(answer)
+    except Exception as error:  # of any library: the one who asked prints it
+        answer(error=" ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__)
+        raise
+
+
+def _answer_all(answer):
     workload = Workload(**json.loads(sys.stdin.readline()))
     workload = dataclasses.replace(workload, size=tuple(workload.size))
     build = {
@@ -196,7 +230,6 @@ def main():
         "torchvision": _torchvision,
         "keras_hub": _keras_hub,
     }[workload.package]
-    memory = None
     run, facts, memory = build(workload)
     began = time.perf_counter()
     run(1)
@@ -251,7 +284,7 @@ def _kerasdense(workload):
 
     from kerasdense import command_line, cost
 
-    run_on, memory, device = _keras_device()
+    memory, device = _keras_device()
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(workload.precision)
     model = command_line.load_model(
@@ -267,11 +300,11 @@ def _kerasdense(workload):
         from kerasdense.folding import fold_batch_normalization
 
         model = fold_batch_normalization(model)
-    return run_on(model, workload, size), facts, memory
+    return _keras_steps(model, workload, size), facts, memory
 
 
 def _keras_device():
-    """How the backend runs a model, the memory to watch, and the device's name."""
+    """The memory to watch, and the device's name."""
     import keras
 
     from kerasdense import training
@@ -296,7 +329,7 @@ def _keras_device():
                 tf.config.list_physical_devices("GPU")[0]
             )
             name = details.get("device_name", "GPU")
-    return _keras_steps, memory or _ResidentMemory(), name
+    return memory or _ResidentMemory(), name
 
 
 def _keras_steps(model, workload, size, dtype="uint8"):
@@ -528,7 +561,7 @@ def _keras_hub(workload):
     import keras
     import keras_hub
 
-    run_on, memory, device = _keras_device()
+    memory, device = _keras_device()
     keras.config.set_dtype_policy(workload.precision)
     shape = (*workload.size, 3)
     encoder = keras_hub.models.ResNetBackbone(
@@ -557,7 +590,7 @@ def _keras_hub(workload):
         "size": workload.size,
         "device": device,
     }
-    return run_on(model, workload, workload.size, "float32"), facts, memory
+    return _keras_steps(model, workload, workload.size, "float32"), facts, memory
 
 
 if __name__ == "__main__":

@@ -165,7 +165,9 @@ def add_turns_flags(parser, turns):
 def add_model_flags(parser):
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--run", dest="directory", type=Path, metavar="RUN", help="a run folder")
-    model.add_argument("--model", metavar="NAME", help="of kerasdense.models, random weights")
+    model.add_argument(
+        "--model", type=command_line.model, metavar="MODEL", help="NAME[:OPTION=VALUE...], random"
+    )
     parser.add_argument("--size", type=command_line.size, default=(320, 480), metavar="HxW")
     parser.add_argument("--classes", type=command_line.positive(int), default=19, help="of --model")
 
@@ -616,11 +618,14 @@ def training_step(model, adversarial_steps, images, labels):
     return lambda: copy.train_on_batch(images, labels)
 
 
-def random_model(name, classes):
-    """A model of the package with random weights, batch normalization's statistics as well."""
+def random_model(named, classes):
+    """A `command_line.Model` with random weights, batch normalization's statistics as well."""
     import numpy as np
 
-    model = command_line.load_model(name, num_classes=classes, weights=None)
+    try:
+        model = named.load(classes)
+    except ValueError as error:
+        raise ValueError(f"{error} Or give a run folder as --run.") from error
     rng = np.random.default_rng(0)
     for variable in model.non_trainable_variables:
         if "moving" in variable.path:
