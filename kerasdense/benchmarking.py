@@ -36,7 +36,7 @@ class Workload:
         size: height and width, pixels. An SSD has its own.
         batch_size, classes: B and C.
         precision: a dtype policy of Keras.
-        xla: whether to compile by XLA, as JAX always does.
+        xla: whether TensorFlow compiles by XLA; JAX always does.
         backend: "tensorflow" or "jax"; "torch" for torchvision.
         package: "kerasdense", "torchvision" or "keras_hub".
     """
@@ -67,7 +67,7 @@ class Process:
         self.workload = workload
         self._errors = tempfile.TemporaryFile("w+")
         environment = os.environ | {
-            "KERAS_BACKEND": workload.backend if workload.package == "kerasdense" else "tensorflow",
+            "KERAS_BACKEND": workload.backend,
             "TF_CPP_MIN_LOG_LEVEL": "3",
             # On a GPU, take only what is needed: others are measured beside.
             "TF_FORCE_GPU_ALLOW_GROWTH": "true",
@@ -361,12 +361,16 @@ def _keras_steps(model, workload, size, dtype="uint8"):
 
 
 def compile_for_training(model, xla=False):
-    """Compiles a model of any task with its loss and SGD, ready to be traced."""
+    """Compiles a model of any task with its loss and SGD, ready for its first step.
+
+    `xla`: whether TensorFlow uses it; JAX always does.
+    """
     import keras
 
     optimizer = keras.optimizers.SGD(LEARNING_RATE, momentum=MOMENTUM)
     optimizer.build(model.trainable_variables)  # else TensorFlow traces the first step twice
-    model.compile(optimizer, _loss(model), jit_compile=xla)
+    on_jax = keras.backend.backend() == "jax"
+    model.compile(optimizer, _loss(model), jit_compile=xla or on_jax)
 
 
 def _endless(images, targets):

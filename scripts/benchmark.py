@@ -32,8 +32,9 @@ backward to the image, of the same segmentation model; and of a training step on
 
 All start with turns that do not count, print medians of the turns, and end with one JSON line. The
 column "1st / this" is the first row's time over this row's, the median over the turns. Models of
-`cost`, `train`, `infer` and `peers` run each in a process of its own. The exit status is 1 if a row
-could not be measured.
+`cost`, `train`, `infer` and `peers` run each in a process of its own, on the backend that
+KERAS_BACKEND names unless --backends does; with JAX they need no TensorFlow. The exit status is 1
+if a row could not be measured.
 """
 
 import argparse
@@ -42,6 +43,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -50,6 +52,7 @@ from pathlib import Path
 
 from kerasdense import benchmarking, command_line
 
+BACKENDS = ("tensorflow", "jax")
 PAPER_ROWS = (  # Kreso et al.: DenseNet 32x, Dilated 8x DenseNet 4x, LadderDenseNet 4x
     "ladder_densenet121:prediction_stride=32",
     "ladder_densenet121:output_stride=8",
@@ -81,9 +84,10 @@ def main():
         for flag, values in {
             "--precisions": command_line.PRECISIONS,
             "--xla": ("off", "on"),
-            "--backends": ("tensorflow", "jax"),
+            "--backends": BACKENDS,
         }.items():
             grid.add_argument(flag, type=command_line.some_of(values), default=values[:1])
+        grid.set_defaults(backends=(backend(),))
         add_steps_flag(grid)
         add_turns_flags(grid, turns=5)
     peer = commands.add_parser("peers", help="beside torchvision and KerasHub")
@@ -131,6 +135,11 @@ def main():
     if min(getattr(args, "batch_sizes", (1,))) < 1:
         raise ValueError(f"--batch-sizes expects numbers above 0, received {args.batch_sizes}.")
     return args.run(args)
+
+
+def backend():
+    """The backend that Keras takes here."""
+    return os.environ.get("KERAS_BACKEND", BACKENDS[0])
 
 
 def sizes(text):
@@ -277,6 +286,7 @@ def benchmark_cost(args):
             args.batch_size,
             args.classes,
             args.precision,
+            backend=backend(),
         )
         for model in args.models
     }
@@ -322,12 +332,12 @@ def benchmark_steps(args):
     results = []
     for size, batch_size in itertools.product(args.sizes, args.batch_sizes):
         workloads = {}
-        for backend, precision, xla in itertools.product(args.backends, args.precisions, args.xla):
-            if backend == "jax" and xla == "off" and "on" in args.xla:
+        for on, precision, xla in itertools.product(args.backends, args.precisions, args.xla):
+            if on == "jax" and xla == "off" and "on" in args.xla:
                 continue  # JAX always compiles
-            compiles = xla == "on" or backend == "jax"
+            compiles = xla == "on" or on == "jax"
             for model in args.models:
-                label = f"{model.text} {backend} {precision}{' XLA' if compiles else ''}"
+                label = f"{model.text} {on} {precision}{' XLA' if compiles else ''}"
                 workloads[label] = benchmarking.Workload(
                     args.command,
                     model.name,
@@ -337,7 +347,7 @@ def benchmark_steps(args):
                     args.classes,
                     precision,
                     compiles,
-                    backend,
+                    on,
                 )
         measured = benchmarking.measure(workloads, args.turns, args.steps, args.alone)
         print(f"{args.command}, batch of {batch_size}, {command_line.size_text(size)}")
@@ -366,7 +376,11 @@ def peers(args):
             print(f"{name} is not installed and left out")
     if not any(installed.values()):
         raise ValueError("No peers: install torch and torchvision, or keras-hub, beside this.")
-    shared = {"batch_size": args.batch_size, "precision": args.precision}
+    shared = {
+        "batch_size": args.batch_size,
+        "precision": args.precision,
+        "backend": backend(),
+    }
     found = {}
     for work in args.works:
         ours = benchmarking.Workload(
