@@ -31,7 +31,7 @@ class Workload:
         work: "train", a step of SGD with momentum from uint8 images to new weights, as `Model.fit`
             runs it; or "infer", from uint8 images to logits, batch normalization merged as in an
             export. Images and outputs stay on the device.
-        model: of `kerasdense.models`; of PEERS, if `package` is another one.
+        model: of `kerasdense.models`, or of the other package.
         options: of the model's function.
         size: height and width, pixels. An SSD has its own.
         batch_size, classes: B and C.
@@ -290,6 +290,8 @@ def _kerasdense(workload):
     model = command_line.load_model(
         workload.model, num_classes=workload.classes, weights=None, **workload.options
     )
+    if isinstance(model.output, dict):  # logits before the ladder are for an auxiliary loss
+        model = keras.Model(model.input, model.output["logits"], name=model.name)
     size = tuple(own or asked for own, asked in zip(model.input.shape[1:3], workload.size))
     total = cost.total_cost(model, size)
     facts = {name: total[name] for name in ("parameters", "macs")} | {
