@@ -238,7 +238,7 @@ def benchmark_data(args):
     if args.model:
         classes = datasets.classes(builder, "detection" if args.detection else "segmentation")[0]
         results |= waiting(args.model.load(len(classes)), batches, args.steps, args.turns)
-    print_json(results)
+    print(json.dumps(results))
 
 
 def waiting(model, batches, steps, turns):
@@ -316,7 +316,7 @@ def benchmark_cost(args):
         "activations: float32 outputs of convolutions, batch normalizations and concatenations.\n"
         "its memory: the most that a training step held, weights and optimizer included."
     )
-    print_json({text: cost | measured.get(text, {}) for text, cost in costs.items()})
+    print(json.dumps({text: cost | measured.get(text, {}) for text, cost in costs.items()}))
     return failures(measured)
 
 
@@ -353,7 +353,7 @@ def benchmark_steps(args):
         print(f"{args.command}, batch of {batch_size}, {command_line.size_text(size)}")
         print_steps(measured)
         results += [dataclasses.asdict(workloads[label]) | measured[label] for label in workloads]
-    print_json(results)
+    print(json.dumps(results))
     return failures(dict(enumerate(results)))
 
 
@@ -364,7 +364,7 @@ def benchmark_peers(args):
         print(f"{title}, {work}, batch of {args.batch_size}")
         print_steps(measured)
         rows.append({"comparison": title, "work": work, "rows": measured})
-    print_json(rows)
+    print(json.dumps(rows))
     return max(failures(row["rows"]) for row in rows)
 
 
@@ -443,10 +443,6 @@ def failures(measured):
     return 1 if any("failed" in each for each in measured.values()) else 0
 
 
-def print_json(results):
-    print(json.dumps(results))
-
-
 def benchmark_evaluation(args):
     """Average precision of many detections, and what mean IoU adds to a pass."""
     import numpy as np
@@ -505,7 +501,7 @@ def benchmark_evaluation(args):
     results["milliseconds"] = print_milliseconds(seconds)
     results["mean_iou_adds"] = 1 / benchmarking.times_as_fast("mean IoU", "predictions", seconds)
     print(f"{'mean IoU adds':<18} {100 * results['mean_iou_adds']:8.2f} %")
-    print_json(results)
+    print(json.dumps(results))
 
 
 def benchmark_export(args):
@@ -541,7 +537,7 @@ def benchmark_export(args):
             except tf.errors.InvalidArgumentError as error:  # the limits of an export
                 raise ValueError(f"The exported model refuses the batch: {error}") from error
             batches.append({"batch_size": batch_size, **measured})
-    print_json({"model": model.name, "size": size, "batches": batches})
+    print(json.dumps({"model": model.name, "size": size, "batches": batches}))
 
 
 def compare_export(training_graph, exported, images, turns):
@@ -615,7 +611,7 @@ def benchmark_attack(args):
     }
     for name, times in ratios.items():
         print(f"{f'{name}, times as long':<18} {times:8.2f}")
-    print_json({"model": model.name, "milliseconds": medians, "ratio": ratio} | ratios)
+    print(json.dumps({"model": model.name, "milliseconds": medians, "ratio": ratio} | ratios))
 
 
 def training_step(model, adversarial_steps, images, labels):
