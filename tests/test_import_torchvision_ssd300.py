@@ -11,7 +11,7 @@ import pytest
 from conftest import REPOSITORY
 from test_scripts import run
 
-from kerasdense import runs
+from kerasdense import benchmarking, runs
 from kerasdense.anchors import anchors_of, ssd300_anchors
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -101,23 +101,10 @@ def published_network(state, images):
 
 def torchvision_model():
     """torchvision's own network, or None where it is not installed."""
-    while True:
-        try:
-            from torchvision.models.detection import ssd300_vgg16
-
-            return ssd300_vgg16(
-                weights=None, weights_backbone=None, num_classes=NUM_CLASSES + 1
-            ).eval()
-        except ModuleNotFoundError:
-            return None
-        except RuntimeError as error:  # a wheel without its compiled operators
-            missing = re.search(r"operator (torchvision::\w+) does not exist", str(error))
-            if not missing:
-                raise
-            # Declared, not defined: the raw network calls none of them.
-            torch.library.define(missing[1], "(Tensor a, Tensor b, float c) -> Tensor")
-            for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-                del sys.modules[name]
+    try:
+        return benchmarking.torchvision_ssd300(NUM_CLASSES).eval()
+    except ModuleNotFoundError:
+        return None
 
 
 def images(count=2):
