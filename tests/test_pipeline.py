@@ -1,5 +1,7 @@
 """The pipelines on tiny prepared datasets: order, padding, determinism, continuation."""
 
+import time
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -271,3 +273,23 @@ def test_no_pipeline_waits_for_an_autotuner_at_its_end(builder):
         pipeline.eval_batches(builder, "val").map(lambda sample: sample["image"]),
     ):
         assert batches.options().autotune.enabled is False
+
+
+def test_no_more_is_prefetched_however_often_the_pipeline_was_drained(builder):
+    made = []
+
+    def counted(sample, seed):
+        (number,) = tf.py_function(lambda number: made.append(0) or number, [seed[1]], [seed.dtype])
+        return CROP(sample, tf.stack([seed[0], tf.ensure_shape(number, [])]))
+
+    iterator, taken = iter(pipeline.train_batches(builder, "train", 1, counted)), 0
+    for _ in range(8):  # as after each of 8 validations
+        for _ in range(len(made) - taken + 20):
+            next(iterator)
+            taken += 1
+        before = -1
+        while len(made) > before:
+            before = len(made)
+            time.sleep(0.2)
+    most_at_once = 16  # samples being made, and as many made and waiting for their turn
+    assert len(made) - taken <= pipeline.PREFETCHED + 1 + 2 * most_at_once

@@ -12,6 +12,7 @@ from kerasdense.data.augment import PADDING, warp
 from kerasdense.labels import IGNORE
 
 SHUFFLE_BYTES = 512 * 2**20  # of encoded examples kept in memory to draw from
+PREFETCHED = 4  # batches ready for the model
 
 # What a task reads of an example; no other picture in it is decoded.
 SEGMENTATION = ("image", "mask", "file_name")
@@ -109,7 +110,7 @@ def train_batches(
         .enumerate(start=first_example)
         .map(decode_and_augment, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size, drop_remainder=True)
-        .prefetch(tf.data.AUTOTUNE)
+        .prefetch(PREFETCHED)
         .with_options(_options())
     )
 
@@ -207,16 +208,17 @@ def _in_order(builder, split, features, prepare, batch_size, padding_values):
         .map(lambda record: prepare(_decode(builder, record)), num_parallel_calls=tf.data.AUTOTUNE)
         .padded_batch(batch_size, padding_values=padding_values)
         .apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
-        .prefetch(tf.data.AUTOTUNE)
+        .prefetch(PREFETCHED)
         .with_options(_options())
     )
 
 
 def _options():
-    """Without the autotuner: AUTOTUNE then means a parallel call for each core, 16 at most.
+    """Without the autotuner: AUTOTUNE of `map` then means a call for each core, 16 at most.
 
     The end of an iterator waits until its autotuner wakes up, which in TensorFlow 2.21 may take as
-    long as the iterator lived, up to a minute, after every validation.
+    long as the iterator lived, up to a minute, after every validation. (AUTOTUNE of `prefetch`
+    would then double the buffer whenever it was drained, until it holds thousands of batches.)
     """
     options = tf.data.Options()
     options.autotune.enabled = False
