@@ -10,7 +10,7 @@ rate 0.01 for a batch of 16, polynomial decay of power 0.9 (here a step, there a
 time), 250 epochs, crops of 320 scaled by 1/2 to 2, flips, weight decay 1e-4 as an L2 term.
 """
 
-from kerasdense import command_line
+from kerasdense.cli import command_line
 
 
 def main():

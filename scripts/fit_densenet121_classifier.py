@@ -14,7 +14,7 @@ of the convolutions as an L2 term. Crops could cut an object away whose label st
 are only warped to one size, flipped and distorted in their colors.
 """
 
-from kerasdense import command_line
+from kerasdense.cli import command_line
 
 
 def main():
@@ -45,7 +45,7 @@ def main():
 
     import keras
 
-    from kerasdense.backbones import densenet_name
+    from kerasdense.models.backbones import densenet_name
     from kerasdense.data import augment
     from kerasdense.models import densenet_classifier
 

@@ -10,7 +10,7 @@ weight decay 5e-4 as an L2 term, whole pictures, flips. The rate falls polynomia
 where the paper keeps it fixed.
 """
 
-from kerasdense import command_line
+from kerasdense.cli import command_line
 
 
 def main():

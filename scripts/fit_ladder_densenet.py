@@ -10,7 +10,7 @@ power 1.5 over 30 epochs, half of that for the pretrained weights, batches of 4 
 flips only, weight decay 1e-4 as an L2 term.
 """
 
-from kerasdense import command_line
+from kerasdense.cli import command_line
 
 VARIANTS = {  # output stride of the backbone, prediction stride
     "32x": (32, 32),
@@ -38,7 +38,7 @@ def main():
 
     import keras
 
-    from kerasdense.backbones import densenet_name
+    from kerasdense.models.backbones import densenet_name
     from kerasdense.models import ladder_densenet
 
     output_stride, prediction_stride = VARIANTS[args.variant]

@@ -20,7 +20,7 @@ few, they reach a mean AP of 0.81):
         --batch-size 10 --epochs 1 --steps-per-epoch 500 --validation-split train
 """
 
-from kerasdense import command_line
+from kerasdense.cli import command_line
 
 DROPS = (2 / 3, 5 / 6)  # of the steps; each divides the learning rate by ten
 GRADIENT_LENGTH = 10.0
@@ -56,7 +56,8 @@ def main():
 
     import keras
 
-    from kerasdense import anchors, models
+    from kerasdense.boxes import anchors
+    from kerasdense import models
     from kerasdense.data import augment
 
     size = (anchors.LAYOUTS[args.model].image_size,) * 2

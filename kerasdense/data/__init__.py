@@ -1,1 +1,1 @@
-"""From a prepared dataset to batches: `augment` changes samples, `pipeline` orders the steps."""
+"""Files on disk to TFDS builders (`sources`), and builders to batches (`pipeline`)."""

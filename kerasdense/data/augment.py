@@ -19,8 +19,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from kerasdense import boxes
-from kerasdense.labels import IGNORE
+from kerasdense.boxes import geometry
+from kerasdense.metrics.labels import IGNORE
 
 PADDING = 127  # grey level outside the image; those pixels are ignored by loss and metrics
 
@@ -190,7 +190,7 @@ def random_iou_crop():
             pixels[:, 0] <= widest * pixels[:, 1]
         )
         inside = _centers_inside(sample["boxes"], windows[:, None])  # [trials, N]
-        overlaps = tf.where(inside, boxes.iou(windows, sample["boxes"]), -1.0)
+        overlaps = tf.where(inside, geometry.iou(windows, sample["boxes"]), -1.0)
         overlaps = tf.reduce_max(overlaps, axis=1)  # [trials]; -inf without objects
         suits = regular & (overlaps >= np.float32(MINIMUM_IOUS)[:, None])  # [options, trials]
 
@@ -438,8 +438,8 @@ def _boxes_on_canvas(sample, offset, window, target, before, size):
     scale = tf.cast(whole * target, tf.float32) / divisor
     shift = tf.cast(before * window - offset * target, tf.float32) / divisor
     moved = sample["boxes"] * tf.tile(scale[::-1], [2]) + tf.tile(shift[::-1], [2])
-    clipped = boxes.clip(moved)
-    kept = _centers_inside(moved, tf.constant([0.0, 0.0, 1.0, 1.0])) & (boxes.area(clipped) > 0)
+    clipped = geometry.clip(moved)
+    kept = _centers_inside(moved, tf.constant([0.0, 0.0, 1.0, 1.0])) & (geometry.area(clipped) > 0)
     entries = {name: sample[name] for name in ("labels", "difficult") if name in sample}
     entries["boxes"] = clipped
     kept = tf.where(kept)[:, 0]

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from kerasdense.data.augment import PADDING, warp
-from kerasdense.labels import IGNORE
+from kerasdense.metrics.labels import IGNORE
 
 SHUFFLE_BYTES = 512 * 2**20  # of encoded examples kept in memory to draw from
 PREFETCHED = 4  # batches ready for the model

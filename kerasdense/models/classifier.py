@@ -6,8 +6,8 @@ H W size, C classes.
 
 import keras
 
-from kerasdense import backbones
-from kerasdense.layers import BatchNormalization
+from kerasdense.models import backbones
+from kerasdense.models.layers import BatchNormalization
 
 # Of batch normalization. Keras' default momentum, 0.99, lags behind the weights in short runs.
 MOMENTUM, EPSILON = 0.9, 1.001e-5  # epsilon: keras.applications'

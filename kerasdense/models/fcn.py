@@ -6,8 +6,8 @@ TPAMI 2017. Legend: B batch, H W size, C classes.
 
 import keras
 
-from kerasdense import backbones
-from kerasdense.layers import ResizeLike, score
+from kerasdense.models import backbones
+from kerasdense.models.layers import ResizeLike, score
 
 SKIPS = (16, 8, 4)
 

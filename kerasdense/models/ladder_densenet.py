@@ -6,8 +6,8 @@ natural images", ICCV Workshops 2017. Legend: B batch, H W size, C classes.
 
 import keras
 
-from kerasdense import backbones
-from kerasdense.layers import BatchNormalization, ResizeLike, score
+from kerasdense.models import backbones
+from kerasdense.models.layers import BatchNormalization, ResizeLike, score
 
 PREDICTION_STRIDES = (32, 16, 8, 4)
 

@@ -6,9 +6,9 @@ Legend: B batch, A anchors, C classes without background, k anchors a cell.
 
 import keras
 
-from kerasdense import backbones
-from kerasdense.anchors import LAYOUTS
-from kerasdense.layers import AnchorPredictions
+from kerasdense.models import backbones
+from kerasdense.boxes.anchors import LAYOUTS
+from kerasdense.models.layers import AnchorPredictions
 
 # The extra levels, named as in the authors' published models: (channels of the 1x1 before,
 # channels, kernel size, stride, padding). Liu et al. 2016, sec. 3, fig. 2 and sec. 3.3.
@@ -124,3 +124,17 @@ def _head(x, filters, name):
     return keras.layers.Conv2D(
         filters, 3, padding="same", kernel_initializer=initializer, dtype="float32", name=name
     )(x)
+
+
+def anchors_of(model):
+    """The anchors that a model predicts for: float32 [A, 4], center_xywh.
+
+    Raises:
+        ValueError: the model is no SSD.
+    """
+    for layer in model.layers:
+        if isinstance(layer, AnchorPredictions):
+            return anchors(layer.layout, layer.scales, layer.clip)
+    raise ValueError(
+        f'the model "{model.name}" has no anchors: expected one built by ssd300 or ssd512'
+    )

@@ -1,0 +1,1 @@
+"""Adversarial examples: small changes of images that change what a model says of them."""

@@ -1,0 +1,1 @@
+"""All measuring of speed and memory."""

@@ -1,0 +1,1 @@
+"""Boxes: geometry, SSD's anchors, suppression. Knows no model."""

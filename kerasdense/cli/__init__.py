@@ -1,0 +1,1 @@
+"""The program `kerasdense`: a file each sub-command; only here are flags."""

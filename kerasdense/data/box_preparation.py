@@ -1,0 +1,187 @@
+"""What the detection builders share: objects of an annotation to examples, odd ones counted.
+
+N objects. Files of real life hold boxes without area, boxes that stick out of the image and image
+sizes that are wrong. None of it stops a preparation; a `Tally` counts it and says so in one line.
+"""
+
+import dataclasses
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from kerasdense.data import formats
+from kerasdense.data import preparation
+
+WITHOUT_OBJECTS = "an image without objects needs an annotation without <object>"
+
+
+@dataclasses.dataclass(frozen=True)
+class Objects:
+    """The N objects of one image as its annotation gives them.
+
+    `boxes` float64 [N, 4], continuous xyxy in pixels; `labels` int64 [N]; `difficult` bool [N];
+    `has_area` bool [N], by the numbers of the file; `size` (height, width) or None, as stated.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    difficult: np.ndarray
+    has_area: np.ndarray
+    size: tuple[int, int] | None
+
+
+class Tally:
+    """Counts the boxes of a split and all that was odd about them, with the first place of each."""
+
+    def __init__(self, split, class_names):
+        self.split = split
+        self.class_names = class_names
+        self.images = 0
+        self.images_without_objects = 0
+        self.difficult = 0
+        self.boxes_of_class = np.zeros(len(class_names), np.int64)
+        self.overhang = 0.0  # pixels: the farthest that a clipped box stuck out
+        self.odd = {}  # what: [how many, name of the first]
+
+    def add_odd(self, what, count, name):
+        """Counts `count` (may be 0) cases in the image `name`."""
+        if count:
+            self.odd.setdefault(what, [0, name])[0] += int(count)
+
+    def add_image(self, labels, difficult):
+        """Counts an image and its objects that were kept: labels int64 [N], difficult bool [N]."""
+        self.images += 1
+        self.images_without_objects += not len(labels)
+        self.difficult += int(difficult.sum())
+        np.add.at(self.boxes_of_class, labels, 1)
+
+    def describe(self):
+        """Returns such as "train 205 images, 2803 boxes, dropped boxes without area: 1 (...)"."""
+        boxes = f"{self.boxes_of_class.sum()} boxes"
+        if self.difficult:
+            boxes += f" ({self.difficult} difficult)"
+        parts = [f"{self.split} {self.images} images", boxes]
+        if self.images_without_objects:
+            parts.append(f"images without objects: {self.images_without_objects}")
+        for what, (count, name) in self.odd.items():
+            parts.append(f"{what}: {count} (first: {name})")
+        if self.overhang:
+            parts.append(f"farthest overhang: {self.overhang:.3g} pixels")
+        absent = [name for name, count in zip(self.class_names, self.boxes_of_class) if not count]
+        if absent and self.split == "train":
+            parts.append(f"classes without a box: {' '.join(absent)}")
+        return ", ".join(parts)
+
+
+def box_features():
+    """Returns the features of detection, besides those that every dataset has."""
+    return {
+        "boxes": tfds.features.Tensor(shape=(None, 4), dtype=np.float32),
+        "labels": tfds.features.Tensor(shape=(None,), dtype=np.int64),
+        "difficult": tfds.features.Tensor(shape=(None,), dtype=np.bool_),
+    }
+
+
+def detection_info(builder, class_names):
+    """Returns the DatasetInfo of a detection builder, with a palette in which no class is black."""
+    colors = preparation.default_palette(256)[1:]
+    palette = [colors[index % len(colors)] for index in range(len(class_names))]
+    return preparation.dataset_info(builder, class_names, palette, box_features())
+
+
+def check_pairs(pairs, split, origin):
+    """`preparation.check_pairs` of images and annotations."""
+    cure = f"Restore the file or take the entry out ({WITHOUT_OBJECTS})."
+    return preparation.check_pairs(pairs, split, origin, truth="Annotation", cure=cure)
+
+
+def read_voc(path):
+    """`formats.read_voc_xml`, every failure a ValueError: TFDS' writer raises OSError."""
+    try:
+        return formats.read_voc_xml(path)
+    except OSError as error:
+        raise ValueError(f"Annotation '{path}' cannot be read: {error}.") from error
+
+
+def voc_objects(path, class_names, cure):
+    """Reads the `Objects` of a VOC annotation.
+
+    Raises:
+        ValueError: a broken file, or an object whose name is none of class_names; `cure` is said.
+    """
+    annotation = read_voc(path)
+    index_of = {name: index for index, name in enumerate(class_names)}
+    for number, name in enumerate(annotation.names, start=1):
+        if name not in index_of:
+            raise ValueError(
+                f"Annotation '{path}', object {number}: unknown class '{name}'. Expected one of "
+                f"{', '.join(class_names)}. {cure}"
+            )
+    boxes = annotation.boxes
+    return Objects(
+        boxes=formats.voc_to_continuous(boxes),
+        labels=np.array([index_of[name] for name in annotation.names], np.int64),
+        difficult=annotation.difficult,
+        has_area=(boxes[:, 2:] > boxes[:, :2]).all(axis=1),
+        size=annotation.size,
+    )
+
+
+def generate_examples(builder, split, pairs, read_objects):
+    """Yields (key, example) of each pair for TFDS, and leaves a note for `preparation.prepare`.
+
+    Args:
+        builder: a detection builder with a `preparation.SourceConfig`.
+        split: its name.
+        pairs: `preparation.Pair`s of the split.
+        read_objects: function from a pair to its `Objects`.
+
+    Raises:
+        ValueError: naming the file that is at fault; or training images without any object.
+    """
+    tally = Tally(split, builder.info.metadata["class_names"])
+    for pair in pairs:
+        yield pair.name, encode_example(pair, read_objects(pair), tally)
+    if split == "train" and not tally.boxes_of_class.any():
+        raise ValueError(
+            f"{builder.name}: there is nothing to learn, expected objects in '{split}', received "
+            f"none in {tally.describe()}. Check the annotations."
+        )
+    builder.builder_config.notes.append(tally.describe())
+
+
+def encode_example(pair, objects, tally):
+    """Reads the image of a pair and encodes it with its boxes, for `box_features`.
+
+    Boxes become relative to the image's own size, whatever size is stated, and are clipped to it;
+    boxes without area or wholly outside are dropped.
+
+    Raises:
+        ValueError: an unreadable image.
+    """
+    encoded, image = preparation.read_image(pair.image)
+    width, height = image.size
+    extent = np.array([width, height, width, height], np.float64)
+    clipped = np.clip(objects.boxes, 0, extent)  # [N, 4]
+    boxes = (clipped / extent).astype(np.float32)  # [N, 4]
+    overhang = np.abs(clipped - objects.boxes).max(axis=1)  # [N]
+    is_inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # [N]
+    kept = objects.has_area & is_inside  # [N]
+    is_clipped = kept & (overhang > 0)  # [N]
+    labels, difficult = objects.labels[kept], objects.difficult[kept]
+
+    tally.add_image(labels, difficult)
+    tally.add_odd("dropped boxes without area", (~objects.has_area).sum(), pair.name)
+    tally.add_odd("dropped boxes outside", (objects.has_area & ~is_inside).sum(), pair.name)
+    tally.add_odd("clipped boxes", is_clipped.sum(), pair.name)
+    tally.overhang = max(tally.overhang, overhang[is_clipped].max(initial=0.0))
+    tally.add_odd("stated size absent or wrong", objects.size != (height, width), pair.name)
+    is_turned = image.getexif().get(preparation.EXIF_ORIENTATION, 1) != 1
+    tally.add_odd("EXIF orientation not applied", is_turned, pair.name)
+    return {
+        "image": encoded,
+        "boxes": boxes[kept],
+        "labels": labels,
+        "difficult": difficult,
+        "file_name": pair.name,
+    }

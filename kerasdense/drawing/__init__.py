@@ -1,0 +1,1 @@
+"""Pictures of label maps, boxes and results, and charts."""

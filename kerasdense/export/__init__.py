@@ -1,0 +1,1 @@
+"""From a Keras model to a served one, and prediction from it."""

@@ -1,0 +1,1 @@
+"""How each network is fitted: a file each, with its command, its paper and its numbers."""

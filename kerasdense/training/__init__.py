@@ -1,0 +1,1 @@
+"""`Model.fit` in a run folder that survives interruption."""

@@ -1,0 +1,654 @@
+"""The dataset builders: features, fingerprints, protocols, and one clear line for each bad input.
+
+Legend: small trees are written with Pillow; classes and sizes are chosen in each test.
+"""
+
+import io
+import os
+import resource
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from conftest import REAL_DATA, needs_real_data
+from PIL import Image
+
+from kerasdense.data import datasets
+from kerasdense.data.sources import camvid, cityscapes, toy_streets, voc_segmentation
+from kerasdense.data import preparation
+from kerasdense.data.sources import folder as folder_module
+from kerasdense.metrics.labels import IGNORE
+
+HEIGHT, WIDTH = 6, 8
+
+
+def photo(seed=0, size=(WIDTH, HEIGHT), mode="RGB"):
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def label_map(*values, size=(WIDTH, HEIGHT), mode="L"):
+    """Columns of the values in turn."""
+    row = np.resize(np.array(values, np.uint8), size[0])
+    image = Image.fromarray(np.tile(row, (size[1], 1)))
+    if mode == "P":
+        image = image.convert("L")
+        image.putpalette(sum(preparation.default_palette(256), []))
+    return image
+
+
+def save(image, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+def write_lines(path, *lines):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def examples(builder, split):
+    """The split's examples by file name."""
+    found = tfds.as_numpy(builder.as_dataset(split))
+    return {example["file_name"].decode(): example for example in found}
+
+
+@pytest.fixture
+def camvid_tree(tmp_path):
+    root = tmp_path / "CamVid"
+    for split, stems in (("train", "abc"), ("val", "de")):
+        lines = []
+        for number, stem in enumerate(stems):
+            save(photo(number), root / split / f"{stem}.png")
+            save(label_map(0, 10, 11), root / f"{split}annot" / f"{stem}.png")
+            prefix = f"/SegNet/CamVid/{split}"
+            lines.append(f"{prefix}/{stem}.png {prefix}annot/{stem}.png")
+        write_lines(root / f"{split}.txt", *lines)
+    return root
+
+
+@pytest.fixture
+def voc_tree(tmp_path):
+    root = tmp_path / "VOCdevkit" / "VOC2012"
+    for number, stem in enumerate(("a", "b", "c", "d", "e")):
+        save(photo(number), root / "JPEGImages" / f"{stem}.jpg")
+        save(label_map(0, 20, 255, mode="P"), root / "SegmentationClassAug" / f"{stem}.png")
+        if stem in "abc":
+            save(label_map(0, 15, 255, mode="P"), root / "SegmentationClass" / f"{stem}.png")
+    lists = root / "ImageSets" / "Segmentation"
+    write_lines(lists / "train.txt", "a")
+    write_lines(lists / "val.txt", "b", "c")
+    return root
+
+
+@pytest.fixture
+def own_tree(tmp_path):
+    root = tmp_path / "own"
+    write_lines(root / "classes.txt", "background", "thing")
+    for number in range(10):
+        save(photo(number), root / "images" / "day" / f"{number}.png")
+        save(label_map(0, 1, 255), root / "masks" / "day" / f"{number}.png")
+    return root
+
+
+def prepared(root, name="folder"):
+    """Everything that a failed preparation could leave behind."""
+    return list(root.glob(f"prepared/{name}/**/*"))
+
+
+# --- load, fingerprint -------------------------------------------------------------------------
+
+
+def test_unknown_names_list_what_exists():
+    with pytest.raises(ValueError, match="camvid, cityscapes, voc_segmentation, folder, toy_str"):
+        datasets.load("nope", "x")
+    with pytest.raises(ValueError, match="fine, fine_coarse, ladder, ladder_coarse"):
+        datasets.load("cityscapes/nope", "x")
+    with pytest.raises(ValueError, match="camvid needs a source"):
+        datasets.load("camvid")
+    with pytest.raises(ValueError, match="takes no source"):
+        datasets.load("toy_streets", "x")
+
+
+def test_names_match_builders_and_stay_out_of_the_tfds_registry():
+    from tensorflow_datasets.core import registered
+
+    for name, builder_class in datasets.DATASETS.items():
+        assert builder_class.name == name
+        assert builder_class not in registered._DATASET_REGISTRY.values()
+
+
+def test_camvid_features_metadata_and_reuse(camvid_tree, tmp_path, capsys):
+    builder = datasets.load("camvid", camvid_tree, tmp_path / "prepared")
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert "preparing 3 train + 2 val images" in out and builder.data_dir in out
+    again = datasets.load("camvid", camvid_tree, tmp_path / "prepared")
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1 and "reusing" in out and builder.data_dir in out
+    for each in (builder, again, tfds.builder_from_directory(builder.data_dir)):
+        assert list(each.info.metadata["class_names"]) == list(camvid.CLASSES)
+        assert [tuple(color) for color in each.info.metadata["palette"]] == list(
+            camvid.CLASSES.values()
+        )
+    train = examples(again, "train")
+    assert sorted(train) == ["a", "b", "c"]
+    for number, stem in enumerate("abc"):
+        assert train[stem]["image"].dtype == train[stem]["mask"].dtype == np.uint8
+        np.testing.assert_array_equal(train[stem]["image"], np.asarray(photo(number)))
+        # columns 0, 10, 11 in turn; 11 is void
+        expected = np.resize([0, 10, IGNORE], WIDTH)
+        np.testing.assert_array_equal(train[stem]["mask"][0, :, 0], expected)
+    assert set(again.info.splits) == {"train", "val"}  # no test list, no test folder
+
+
+def test_source_is_not_written(camvid_tree, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in camvid_tree.rglob("*")}
+    datasets.load("camvid", camvid_tree, tmp_path / "prepared")
+    assert {path: path.stat().st_mtime_ns for path in camvid_tree.rglob("*")} == before
+
+
+def test_edited_source_is_prepared_anew_and_says_so(camvid_tree, tmp_path, capsys):
+    first = datasets.load("camvid", camvid_tree, tmp_path / "prepared")
+    save(label_map(3), camvid_tree / "trainannot" / "a.png")
+    capsys.readouterr()
+    second = datasets.load("camvid", camvid_tree, tmp_path / "prepared")
+    out = capsys.readouterr().out
+    assert "changed since" in out and os.path.dirname(first.data_dir) in out
+    assert first.data_dir != second.data_dir and os.path.isdir(first.data_dir)
+    assert (examples(second, "train")["a"]["mask"] == 3).all()
+
+
+def test_fingerprint_sees_names_sizes_times_and_path(camvid_tree, tmp_path):
+    def key(root):
+        return preparation.fingerprint(camvid.Camvid.find(root, "default"))
+
+    first = key(camvid_tree)
+    (camvid_tree / "notes.txt").write_text("not read by the builder")
+    assert key(camvid_tree) == first
+    mask = camvid_tree / "valannot" / "d.png"
+    status = mask.stat()
+    os.utime(mask, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert key(camvid_tree) != first
+    os.utime(mask, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert key(camvid_tree) == first
+    copy = shutil.copytree(camvid_tree, tmp_path / "copy")  # copytree keeps times
+    place, files = key(copy).split("-")
+    assert place != first.split("-")[0] and files == first.split("-")[1]
+
+
+def test_an_interrupted_preparation_is_not_used(own_tree, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_module.preparation, "encode_example", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            datasets.load("folder", own_tree, tmp_path / "prepared")
+    assert prepared(tmp_path) == []
+    # a kill leaves TFDS' incomplete folder behind: it has another name
+    builder = datasets.load("folder", own_tree, tmp_path / "prepared")
+    directory = os.path.dirname(builder.data_dir)
+    shutil.move(builder.data_dir, os.path.join(directory, "incomplete.ABCDEF_1.0.0"))
+    assert len(examples(datasets.load("folder", own_tree, tmp_path / "prepared"), "train")) == 8
+
+
+def test_damaged_prepared_form_is_named(own_tree, tmp_path):
+    builder = datasets.load("folder", own_tree, tmp_path / "prepared")
+    os.remove(os.path.join(builder.data_dir, "dataset_info.json"))
+    with pytest.raises(OSError, match="no complete prepared form.*Delete"):
+        datasets.load("folder", own_tree, tmp_path / "prepared")
+
+
+def test_unwritable_and_full_prepared_dir(own_tree, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"Cannot write the prepared form of folder.*--prepared-dir"):
+        datasets.load("folder", own_tree, tmp_path / "file")
+    save(photo(size=(300, 300)), own_tree / "images" / "big.png")
+    save(label_map(0, size=(300, 300)), own_tree / "masks" / "big.png")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # as on a full disk
+    try:
+        with pytest.raises(OSError, match="Cannot write the prepared form") as caught:
+            datasets.load("folder", own_tree, tmp_path / "prepared")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value)
+    assert prepared(tmp_path) == []
+
+
+# --- files that are not as they should be ------------------------------------------------------
+
+
+def break_mask(image):
+    def act(root):
+        save(image, root / "masks" / "day" / "3.png")
+
+    return act
+
+
+def truncate(part):
+    def act(root):
+        path = root / part / "day" / "3.png"
+        save(photo(size=(64, 64), mode="RGB" if part == "images" else "L"), path)
+        path.write_bytes(path.read_bytes()[:2000])
+
+    return act
+
+
+def jpeg_mask(root):
+    path = root / "masks" / "day" / "3.png"
+    label_map(0).save(path, format="JPEG")
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (break_mask(label_map(0, 1, size=(8, 7))), "is 8x7 but its image .*3.png' is 8x6"),
+        (break_mask(photo()), "is mode RGB; expected 8-bit grey or palette"),
+        (break_mask(photo(mode="RGBA")), "is mode RGBA; expected 8-bit grey or palette"),
+        (break_mask(Image.fromarray(np.zeros((6, 8), np.uint16))), "is 16-bit grey; expected"),
+        (break_mask(label_map(0, 2)), r"contains class 2 but classes.txt has 2 classes \(0-1"),
+        (truncate("images"), "cannot be decoded .*truncated"),
+        (truncate("masks"), "cannot be decoded .*truncated"),
+        (jpeg_mask, "is a JPEG file"),
+        (lambda root: (root / "masks/day/3.png").write_text("hello"), "is not an image"),
+    ],
+)
+def test_bad_pair_is_named_and_leaves_nothing(own_tree, tmp_path, act, message):
+    act(own_tree)
+    with pytest.raises(ValueError, match=message) as caught:
+        datasets.load("folder", own_tree, tmp_path / "prepared")
+    assert os.path.join("day", "3.png") in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert prepared(tmp_path) == []
+
+
+def test_missing_files_are_named(own_tree, camvid_tree, tmp_path):
+    (own_tree / "masks" / "day" / "3.png").unlink()
+    with pytest.raises(FileNotFoundError, match="Mask '.*3.png' does not exist"):
+        datasets.load("folder", own_tree, tmp_path / "prepared")
+    (camvid_tree / "train" / "b.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"Image '.*b.png' does not exist.*train.txt"):
+        datasets.load("camvid", camvid_tree, tmp_path / "prepared")
+    (camvid_tree / "train.txt").unlink()
+    with pytest.raises(FileNotFoundError, match="train.txt' does not exist"):
+        datasets.load("camvid", camvid_tree, tmp_path / "prepared")
+    with pytest.raises(FileNotFoundError, match="nowhere' does not exist"):
+        datasets.load("camvid", tmp_path / "nowhere", tmp_path / "prepared")
+    assert not (tmp_path / "prepared").exists()
+
+
+def test_lists_empty_doubled_or_malformed(camvid_tree, tmp_path):
+    lines = (camvid_tree / "val.txt").read_text().splitlines()
+    for content, message in (
+        ([], "val.txt' is empty"),
+        ([lines[0], lines[0]], "'d' twice in split 'val'"),
+        (["only.png"], "expected 'IMAGE MASK' on each line, received 'only.png'"),
+    ):
+        write_lines(camvid_tree / "val.txt", *content)
+        with pytest.raises(ValueError, match=message):
+            datasets.load("camvid", camvid_tree, tmp_path / "prepared")
+
+
+def test_camvid_split_needs_list_and_folder(camvid_tree, tmp_path):
+    (camvid_tree / "test").mkdir()
+    with pytest.raises(FileNotFoundError, match="test.txt' does not exist"):
+        datasets.load("camvid", camvid_tree, tmp_path / "prepared")
+
+
+# --- pixel formats -----------------------------------------------------------------------------
+
+
+def read(image, path, **options):
+    image.save(path, **options)
+    encoded, _ = preparation.read_image(path)
+    return encoded, np.asarray(Image.open(io.BytesIO(encoded)))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_plain_rgb_files_keep_their_bytes(tmp_path, suffix):
+    path = tmp_path / f"x.{suffix}"
+    encoded, _ = read(photo(), path)
+    assert encoded == path.read_bytes()
+
+
+def test_other_modes_become_rgb(tmp_path):
+    for mode in ("L", "LA", "RGBA", "P", "1"):
+        image = photo(mode=mode)
+        encoded, pixels = read(image, tmp_path / f"{mode}.png")
+        np.testing.assert_array_equal(pixels, np.asarray(image.convert("RGB")), err_msg=mode)
+        assert encoded.startswith(b"\x89PNG")
+    encoded, pixels = read(photo(mode="CMYK"), tmp_path / "x.jpg", quality=100)
+    assert pixels.shape == (HEIGHT, WIDTH, 3) and encoded.startswith(b"\x89PNG")
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
+    # 65535 / 256 = 255, 32768 / 256 = 128, 255 / 256 = 0
+    image = Image.fromarray(np.array([[65535, 32768, 255, 0]], np.uint16))
+    _, pixels = read(image, tmp_path / "x.png")
+    np.testing.assert_array_equal(pixels[0], np.repeat([[255], [128], [0], [0]], 3, axis=1))
+
+
+def test_float_pixels_are_refused(tmp_path):
+    Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "x.tif")
+    with pytest.raises(ValueError, match="x.tif' has floating point pixels"):
+        preparation.read_image(tmp_path / "x.tif")
+
+
+def test_exif_orientation_turns_neither_and_is_named(own_tree, tmp_path):
+    exif = Image.Exif()
+    exif[preparation.EXIF_ORIENTATION] = 6  # shown turned by a quarter
+    (own_tree / "images" / "day" / "3.png").unlink()
+    path = own_tree / "images" / "day" / "3.jpg"
+    photo().save(path, exif=exif)
+    builder = datasets.load("folder", own_tree, tmp_path / "prepared")
+    assert sum(split.num_examples for split in builder.info.splits.values()) == 10
+    save(label_map(0, size=(HEIGHT, WIDTH)), own_tree / "masks" / "day" / "3.png")
+    with pytest.raises(ValueError, match="EXIF orientation 6"):
+        datasets.load("folder", own_tree, tmp_path / "prepared")
+
+
+def test_masks_of_few_bits_keep_their_indices(tmp_path):
+    for mode, values in (("1", [0, 1]), ("P", [0, 1, 2, 3])):
+        if mode == "1":
+            image = Image.fromarray(np.array([values], bool))
+        else:
+            image = label_map(*values, size=(4, 1), mode="P")
+        image.save(tmp_path / "x.png", **({"bits": 2} if mode == "P" else {}))
+        np.testing.assert_array_equal(preparation.read_mask(tmp_path / "x.png"), [values])
+
+
+def test_two_bit_grey_masks_keep_their_indices(tmp_path):
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + checksum
+
+    # one row of four 2-bit samples 0, 1, 2, 3 = 0b00011011 after the filter byte 0
+    header = struct.pack(">IIBBBBB", 4, 1, 2, 0, 0, 0, 0)
+    data = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes([0, 0b00011011])))
+        + chunk(b"IEND", b"")
+    )
+    (tmp_path / "x.png").write_bytes(data)
+    np.testing.assert_array_equal(preparation.read_mask(tmp_path / "x.png"), [[0, 1, 2, 3]])
+
+
+def test_default_palette_is_the_voc_color_map():
+    # VOC2012: aeroplane (128, 0, 0), person 15 (192, 128, 128), tvmonitor 20 (0, 64, 128)
+    palette = preparation.default_palette(255)
+    assert palette[0] == [0, 0, 0] and palette[1] == [128, 0, 0]
+    assert palette[15] == [192, 128, 128] and palette[20] == [0, 64, 128]
+    assert len({tuple(color) for color in palette}) == 255
+
+
+# --- voc_segmentation --------------------------------------------------------------------------
+
+
+def test_voc_official_lists_and_palette_indices(voc_tree, tmp_path):
+    builder = datasets.load("voc_segmentation", voc_tree.parent, tmp_path / "prepared")
+    assert builder.info.splits["train"].num_examples == 1
+    found = examples(builder, "val")
+    assert sorted(found) == ["b", "c"]
+    np.testing.assert_array_equal(found["b"]["mask"][0, :, 0], np.resize([0, 15, IGNORE], WIDTH))
+    assert len(builder.info.metadata["class_names"]) == 21
+
+
+def test_voc_class_out_of_range_says_what_voc_has(voc_tree, tmp_path):
+    save(label_map(21, mode="P"), voc_tree / "SegmentationClass" / "b.png")
+    with pytest.raises(
+        ValueError, match=r"b.png' contains class 21 but VOC has 21 classes \(0-20, 255 = ignore\)"
+    ):
+        datasets.load("voc_segmentation", voc_tree, tmp_path / "prepared")
+
+
+def test_voc_aug_with_and_without_list(voc_tree, tmp_path):
+    find = voc_segmentation.VocSegmentation.find
+    splits = find(voc_tree, "aug").splits  # masks a-e without val = b, c
+    assert [pair.name for pair in splits["train"]] == ["a", "d", "e"]
+    assert {pair.truth.parent.name for pair in splits["train"]} == {"SegmentationClassAug"}
+    assert {pair.truth.parent.name for pair in splits["val"]} == {"SegmentationClass"}
+    path = voc_tree / "ImageSets/Segmentation/trainaug.txt"
+    write_lines(path, "/JPEGImages/e.jpg /SegmentationClassAug/e.png", "d")
+    assert [pair.name for pair in find(voc_tree, "aug").splits["train"]] == ["e", "d"]
+    write_lines(path, "a", "b")
+    with pytest.raises(ValueError, match="holds 1 images of val, such as 'b'"):
+        find(voc_tree, "aug")
+
+
+def test_keras_fcn_split(voc_tree, capsys):
+    # S = {a} + {b, c} + {b, d} + {e}; V = {b, c} - {b, d} = {c}; T = S - V = {a, b, d, e}
+    lists = voc_tree / "ImageSets/Segmentation"
+    with pytest.raises(FileNotFoundError, match="sbd_train.txt' does not exist"):
+        voc_segmentation.VocSegmentation.find(voc_tree, "keras_fcn")
+    write_lines(lists / "sbd_train.txt", "b", "d")
+    write_lines(lists / "sbd_val.txt", "e")
+    splits = voc_segmentation.VocSegmentation.find(voc_tree, "keras_fcn").splits
+    assert [pair.name for pair in splits["train"]] == ["a", "b", "d", "e"]
+    assert [pair.name for pair in splits["val"]] == ["c"]
+    out = capsys.readouterr().out
+    assert "S (union) 5" in out and "V (val minus sbd_train) 1" in out
+    assert "T (S minus V) 4" in out
+
+
+# --- folder ------------------------------------------------------------------------------------
+
+
+def test_folder_hash_split_is_stable(own_tree, tmp_path, capsys):
+    find = folder_module.Folder.find
+    splits = find(own_tree, "default").splits
+    assert {name: len(pairs) for name, pairs in splits.items()} == {"train": 8, "val": 2}
+    assert "8 images are train and 2 are val" in capsys.readouterr().out
+    moved = find(shutil.move(own_tree, tmp_path / "elsewhere"), "default").splits
+    for split in splits:
+        assert [pair.name for pair in moved[split]] == [pair.name for pair in splits[split]]
+
+
+def test_folder_listed_splits(own_tree, tmp_path):
+    write_lines(own_tree / "splits/train.txt", "day/0", "day/1")
+    write_lines(own_tree / "splits/val.txt", "day/2")
+    builder = datasets.load("folder", own_tree, tmp_path / "prepared")
+    assert sorted(examples(builder, "train")) == ["day/0", "day/1"]
+    assert builder.info.metadata["class_names"] == ["background", "thing"]
+    write_lines(own_tree / "splits/val.txt", "day/2", "day/77")
+    with pytest.raises(FileNotFoundError, match="val.txt' names 'day/77'"):
+        datasets.load("folder", own_tree, tmp_path / "prepared")
+    write_lines(own_tree / "splits/val.txt", "day/1")
+    with pytest.raises(ValueError, match="'day/1' is in both train and val"):
+        datasets.load("folder", own_tree, tmp_path / "prepared")
+
+
+def test_folder_classes_and_images_are_checked(own_tree):
+    find = folder_module.Folder.find
+    save(photo(), own_tree / "images" / "day" / "3.jpg")
+    with pytest.raises(ValueError, match="'day/3' twice"):
+        find(own_tree, "default")
+    write_lines(own_tree / "classes.txt", "sky", "sky")
+    with pytest.raises(ValueError, match="names the class 'sky' twice"):
+        find(own_tree, "default")
+    (own_tree / "classes.txt").unlink()
+    with pytest.raises(FileNotFoundError, match="classes.txt' does not exist"):
+        find(own_tree, "default")
+    write_lines(own_tree / "classes.txt", "sky")
+    shutil.rmtree(own_tree / "images" / "day")
+    with pytest.raises(ValueError, match="found 0 images"):
+        find(own_tree, "default")
+
+
+# --- cityscapes --------------------------------------------------------------------------------
+
+
+def write_city(root, split, truth, city, stem, ids, size=(16, 8)):
+    name = f"{city}_{stem}"
+    save(photo(size=size), root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png")
+    save(label_map(*ids, size=size), root / truth / split / city / f"{name}_{truth}_labelIds.png")
+
+
+def test_cityscapes_table():
+    table = cityscapes.train_ids()
+    assert sorted(table[table < IGNORE].tolist()) == [-1] * (255 - 34) + list(range(19))
+    # the ends and the gaps of the official table: road 7 -> 0, caravan 29 and trailer 30 ignored,
+    # train 31 -> 16, bicycle 33 -> 18
+    assert table[[7, 29, 30, 31, 33]].tolist() == [0, IGNORE, IGNORE, 16, 18]
+    assert table[[0, 1, 255]].tolist() == [IGNORE] * 3 and table[34] == preparation.INVALID
+
+
+def test_cityscapes_splits_and_coarse(tmp_path):
+    root = tmp_path / "cs"
+    write_city(root, "train", "gtFine", "ulm", "000000_000001", [7, 8])
+    write_city(root, "val", "gtFine", "bonn", "000000_000002", [33, 1])
+    with pytest.raises(FileNotFoundError, match="train_extra' does not exist"):
+        datasets.load("cityscapes/fine_coarse", root, tmp_path / "prepared")
+    write_city(root, "train_extra", "gtCoarse", "bonn", "000000_000003", [26])
+    builder = datasets.load("cityscapes/fine_coarse", root, tmp_path / "prepared")
+    train = examples(builder, "train")
+    assert sorted(train) == ["bonn/bonn_000000_000003", "ulm/ulm_000000_000001"]
+    assert set(train["ulm/ulm_000000_000001"]["mask"].ravel()) == {0, 1}
+    assert set(train["bonn/bonn_000000_000003"]["mask"].ravel()) == {13}
+    assert set(cityscapes.Cityscapes.find(root, "fine").splits) == {"train", "val"}
+    save(label_map(40, size=(16, 8)), next((root / "gtFine/val").glob("*/*")))
+    with pytest.raises(ValueError, match="contains class 40 but Cityscapes has 19 classes"):
+        datasets.load("cityscapes", root, tmp_path / "prepared")
+
+
+def test_ladder_frame_keeps_the_rows_paints_and_resizes():
+    ids = np.full((1024, 2048), 7, np.uint8)
+    ids[:30], ids[900:] = 23, 24  # cut off: must not appear
+    ids[600:900, :1024] = cityscapes.EGO_VEHICLE
+    pixels = np.full((1024, 2048, 3), 200, np.uint8)
+    image, labels = cityscapes.ladder_frame(Image.fromarray(pixels), ids)
+    image = np.asarray(image)
+    assert image.shape == (448, 1024, 3) and labels.shape == (448, 1024)
+    assert set(np.unique(labels)) == {7, cityscapes.EGO_VEHICLE}
+    # ego rows begin at (600 - 30) * 448 / 870 = 293.5
+    assert (labels[295:, :511] == cityscapes.EGO_VEHICLE).all() and (labels[:293] == 7).all()
+    assert (image[300:, :500] == cityscapes.LADDER_MEAN).all() and (image[:290] == 200).all()
+    half, _ = cityscapes.ladder_frame(Image.fromarray(pixels[::2, ::2]), ids[::2, ::2])
+    assert half.size == (1024, 448)
+
+
+def test_ladder_config_ignores_the_ego_vehicle(tmp_path):
+    root = tmp_path / "cs"
+    write_city(root, "val", "gtFine", "bonn", "000000_000002", [1, 7], size=(256, 128))
+    builder = datasets.load("cityscapes/ladder", root, tmp_path / "prepared")
+    (example,) = examples(builder, "val").values()
+    assert example["image"].shape == (448, 1024, 3) and example["mask"].shape == (448, 1024, 1)
+    assert set(example["mask"].ravel()) == {0, IGNORE}
+
+
+# --- toy_streets -------------------------------------------------------------------------------
+
+
+def test_toy_scenes_are_deterministic_and_differ():
+    first, again = toy_streets.draw_scene("train", 3), toy_streets.draw_scene("train", 3)
+    for one, other in zip(first, again):
+        np.testing.assert_array_equal(one, other)
+    for split, index in (("train", 4), ("val", 3)):
+        assert (toy_streets.draw_scene(split, index)[0] != first[0]).mean() > 0.5
+
+
+def test_toy_masks_hold_all_classes_and_no_others():
+    masks = [toy_streets.draw_scene("val", index)[1] for index in range(12)]
+    assert set(np.unique(masks)) == set(range(len(toy_streets.CLASSES)))
+
+
+def test_toy_boxes_enclose_cars_and_pedestrians_exactly():
+    count = 0
+    for index in range(8):
+        image, mask, boxes, labels = toy_streets.draw_scene("val", index)
+        assert image.shape == (192, 256, 3) and mask.shape == (192, 256)
+        assert boxes.dtype == np.float32 and labels.dtype == np.int64
+        outside = np.isin(mask, (toy_streets.CAR, toy_streets.PEDESTRIAN))
+        pixels = boxes * (256, 192, 256, 192)
+        np.testing.assert_allclose(pixels, np.rint(pixels), atol=1e-4)  # whole pixels
+        for (left, top, right, bottom), label in zip(np.rint(pixels).astype(int), labels):
+            inside = mask[top:bottom, left:right] == toy_streets.CAR + label
+            # each side of the extent touches a pixel of the class
+            assert inside[0].any() and inside[-1].any()
+            assert inside[:, 0].any() and inside[:, -1].any()
+            outside[top:bottom, left:right] = False
+            count += 1
+        # what no box covers are objects too small for one
+        assert outside.sum() < 10 * toy_streets.MIN_VISIBLE_PIXELS
+    assert count > 20
+
+
+def test_visible_boxes_by_hand():
+    # a 12x20 map; number 8 is a car in rows 2-7, columns 5-9 (30 pixels); a pedestrian (9, 24
+    # pixels) in front hides its columns 5-6, so the car shows 18 pixels, fewer than 24
+    numbers = np.zeros((12, 20), np.uint8)
+    numbers[2:8, 5:10] = 8
+    class_of = [*range(8), toy_streets.CAR, toy_streets.PEDESTRIAN]
+    boxes, labels = toy_streets.visible_boxes(numbers, class_of)
+    np.testing.assert_allclose(boxes, [[5 / 20, 2 / 12, 10 / 20, 8 / 12]], rtol=1e-6)
+    assert labels.tolist() == [0]
+    numbers[0:12, 5:7] = 9
+    boxes, labels = toy_streets.visible_boxes(numbers, class_of)
+    np.testing.assert_allclose(boxes, [[5 / 20, 0, 7 / 20, 1]], rtol=1e-6)
+    assert labels.tolist() == [1]
+    boxes, labels = toy_streets.visible_boxes(np.zeros((10, 20), np.uint8), class_of)
+    assert boxes.shape == (0, 4) and labels.shape == (0,)
+
+
+def test_toy_streets_prepared(tmp_path, monkeypatch):
+    monkeypatch.setattr(toy_streets, "SPLIT_SIZES", {"train": 3, "val": 2})
+    builder = datasets.load("toy_streets", prepared_dir=tmp_path / "prepared")
+    assert builder.info.metadata["box_class_names"] == ["car", "pedestrian"]
+    assert builder.info.metadata["box_palette"] == [[30, 80, 200], [220, 30, 60]]
+    found = examples(builder, "val")
+    assert sorted(found) == ["val_000", "val_001"]
+    for index, example in enumerate(found[name] for name in sorted(found)):
+        image, mask, boxes, labels = toy_streets.draw_scene("val", index)
+        np.testing.assert_array_equal(example["image"], image)
+        np.testing.assert_array_equal(example["mask"][..., 0], mask)
+        np.testing.assert_array_equal(example["boxes"], boxes)
+        np.testing.assert_array_equal(example["labels"], labels)
+        np.testing.assert_array_equal(example["difficult"], np.zeros(len(labels), bool))
+
+
+# --- real data ---------------------------------------------------------------------------------
+
+
+@needs_real_data("CamVid")
+def test_real_camvid(tmp_path):
+    root = REAL_DATA / "CamVid"
+    builder = datasets.load("camvid", root, tmp_path)
+    sizes = {name: split.num_examples for name, split in builder.info.splits.items()}
+    assert sizes == {"train": 367, "val": 101}
+    example = next(iter(examples(builder, "val[:1]").values()))
+    raw = np.asarray(Image.open(root / "valannot" / f"{example['file_name'].decode()}.png"))
+    np.testing.assert_array_equal(example["mask"][..., 0], np.where(raw == 11, IGNORE, raw))
+
+
+@needs_real_data("VOCdevkit")
+def test_real_voc_sample(tmp_path):
+    builder = datasets.load("voc_segmentation", REAL_DATA / "VOCdevkit", tmp_path)
+    found = examples(builder, "trainval")
+    assert len(found) == 4
+    for example in found.values():
+        assert set(np.unique(example["mask"])) <= {*range(21), IGNORE}
+    # VOC 2012's image 2007_000033 shows aeroplanes
+    assert 1 in found["2007_000033"]["mask"]
+
+
+@needs_real_data("cityscapes_sample")
+def test_real_cityscapes_sample_matches_its_train_ids(tmp_path):
+    root = REAL_DATA / "cityscapes_sample"
+    (example,) = examples(datasets.load("cityscapes", root, tmp_path), "val").values()
+    mask = example["mask"][..., 0]
+    (path,) = root.glob("gtFine/val/*/*_labelTrainIds.png")
+    # the sample's trainIds were reduced on their own: 77 of 32768 pixels differ, all on edges
+    assert (mask == np.asarray(Image.open(path))).mean() > 0.997
+    (path,) = root.glob("gtFine/val/*/*_instanceIds.png")
+    instances = np.asarray(Image.open(path)).astype(int)  # label id, or label id * 1000 + instance
+    label_ids = np.where(instances >= 1000, instances // 1000, instances)
+    np.testing.assert_array_equal(mask, cityscapes.train_ids()[label_ids])
+    (example,) = examples(datasets.load("cityscapes/ladder", root, tmp_path), "val").values()
+    assert example["image"].shape == (448, 1024, 3)
+    assert set(np.unique(example["mask"])) <= {*range(19), IGNORE}
