@@ -9,8 +9,7 @@ import math
 
 import numpy as np
 
-from kerasdense.boxes import geometry as geometry
-from kerasdense.models.layers import AnchorPredictions
+from kerasdense.boxes import geometry
 
 MATCHED_IOU = 0.5  # Liu et al. 2016, sec. 2.2
 
@@ -65,10 +64,7 @@ LAYOUTS = {
 
 
 def ssd300_anchors(scales="voc", clip=False):
-    """Anchors of SSD300: float32 [8732, 4], center_xywh relative to the image.
-
-    Level by level, row by row; in a cell: the square of size s_k, that of sqrt(s_k s_k+1), then
-    the ratios 2, 1/2, 3, 1/3 at the area of s_k.
+    """Anchors of SSD300: float32 [8732, 4], center_xywh relative to the image; order: `anchors`.
 
     Args:
         scales: "voc", or "coco" with smaller anchors.
@@ -85,6 +81,34 @@ def ssd512_anchors(scales="voc", clip=False):
     return anchors("ssd512", scales, clip)
 
 
+def anchors(name, scales, clip):
+    """Anchors of the layout `name` of LAYOUTS; arguments and errors as of `ssd300_anchors`.
+
+    Level by level, row by row; in a cell: the square of size s_k, that of sqrt(s_k s_k+1), then
+    the ratios 2, 1/2, 3, 1/3 at the area of s_k.
+    """
+    layout = LAYOUTS[name]
+    if scales not in layout.sizes:
+        raise ValueError(f"scales: expected one of {tuple(layout.sizes)}, received {scales!r}")
+    sizes = layout.sizes[scales]
+    levels = []
+    for level, (cells, step) in enumerate(zip(layout.map_sizes, layout.steps)):
+        size, next_size = sizes[level : level + 2]
+        mean_size = math.sqrt(size * next_size)
+        shapes = [(size, size), (mean_size, mean_size)]
+        for ratio in layout.ratios[level]:
+            long, short = size * math.sqrt(ratio), size / math.sqrt(ratio)
+            shapes += [(long, short), (short, long)]
+        centers = (np.arange(cells) + 0.5) * step
+        grid = np.empty((cells, cells, len(shapes), 4))
+        grid[..., 0] = centers[None, :, None]
+        grid[..., 1] = centers[:, None, None]
+        grid[..., 2:] = shapes
+        levels.append(grid.reshape(-1, 4))
+    found = np.concatenate(levels) / layout.image_size  # [A, 4]
+    if clip:
+        found[:, 2:] = np.minimum(found[:, 2:], 1)
+    return found.astype(np.float32)
 
 
 def match(boxes, anchors):
@@ -127,7 +151,7 @@ def encode_targets(boxes, labels, anchors):
         anchors: np.float32 [A, 4], center_xywh.
 
     The first number is the class, 0 for background and label + 1 for an object; then the four
-    offsets of `boxes.encode`, 0 for background.
+    offsets of `geometry.encode`, 0 for background.
     """
     import tensorflow as tf
 
@@ -178,28 +202,3 @@ def _one_anchor_each(overlaps):
         lambda chosen, value: tf.reduce_any(refused(chosen, value)), ask_again, best(overlaps)
     )
     return chosen, value > 0
-
-
-def anchors(name, scales, clip):
-    layout = LAYOUTS[name]
-    if scales not in layout.sizes:
-        raise ValueError(f"scales: expected one of {tuple(layout.sizes)}, received {scales!r}")
-    sizes = layout.sizes[scales]
-    levels = []
-    for level, (cells, step) in enumerate(zip(layout.map_sizes, layout.steps)):
-        size, next_size = sizes[level : level + 2]
-        mean_size = math.sqrt(size * next_size)
-        shapes = [(size, size), (mean_size, mean_size)]
-        for ratio in layout.ratios[level]:
-            long, short = size * math.sqrt(ratio), size / math.sqrt(ratio)
-            shapes += [(long, short), (short, long)]
-        centers = (np.arange(cells) + 0.5) * step
-        anchors = np.empty((cells, cells, len(shapes), 4))
-        anchors[..., 0] = centers[None, :, None]
-        anchors[..., 1] = centers[:, None, None]
-        anchors[..., 2:] = shapes
-        levels.append(anchors.reshape(-1, 4))
-    anchors = np.concatenate(levels) / layout.image_size
-    if clip:
-        anchors[:, 2:] = np.minimum(anchors[:, 2:], 1)
-    return anchors.astype(np.float32)

@@ -35,18 +35,12 @@ def iou(boxes1, boxes2):
     Between 0 and 1; 0, not NaN, where both boxes have no area.
     """
     space = _namespace(boxes1, boxes2)
-    rows, columns = (
-        boxes1[..., :, None, :],
-        boxes2[..., None, :, :],
-    )  # [..., N, 1, 4], [..., 1, M, 4]
-    width = space.minimum(rows[..., 2], columns[..., 2]) - space.maximum(
-        rows[..., 0], columns[..., 0]
-    )
-    height = space.minimum(rows[..., 3], columns[..., 3]) - space.maximum(
-        rows[..., 1], columns[..., 1]
-    )
+    rows = boxes1[..., :, None, :]  # [..., N, 1, 4]
+    columns = boxes2[..., None, :, :]  # [..., 1, M, 4]
+    left, top = (space.maximum(rows[..., side], columns[..., side]) for side in (0, 1))
+    right, bottom = (space.minimum(rows[..., side], columns[..., side]) for side in (2, 3))
     zero = np.float32(0)
-    intersection = space.maximum(width, zero) * space.maximum(height, zero)  # [..., N, M]
+    intersection = space.maximum(right - left, zero) * space.maximum(bottom - top, zero)
     union = area(boxes1)[..., :, None] + area(boxes2)[..., None, :] - intersection
     return intersection / space.maximum(union, np.float32(SMALLEST_UNION))
 

@@ -1,9 +1,8 @@
 """From the raw output of an SSD to detections: the same code evaluates, predicts and is exported.
 
-B batch, A anchors, C classes, D detections.
+All of it is TensorFlow, which is imported where it is used.
+B batch, A anchors, C classes, K candidates, D detections.
 """
-
-import tensorflow as tf
 
 from kerasdense.boxes import geometry
 
@@ -20,7 +19,7 @@ def decode_detections(raw, anchors, portable=False):
     Args:
         raw: output of `models.ssd`, float32 [B, A, C + 1 + 4]: logits, background first, and
             encoded offsets. A NumPy array, or a tensor of TensorFlow.
-        anchors: float32 [A, 4] of the model, see `anchors.anchors_of`.
+        anchors: float32 [A, 4] of the model, see `models.ssd.anchors_of`.
         portable: use only operations that XLA and the converters for other runtimes know. The
             same detections (those of equal score may change places) at a third of the speed.
 
@@ -31,11 +30,14 @@ def decode_detections(raw, anchors, portable=False):
 
     Reference: Liu et al., "SSD: Single Shot MultiBox Detector", ECCV 2016, sec. 2.4.
     """
+    import tensorflow as tf
+
     raw = tf.cast(raw, tf.float32)
     scores = tf.nn.softmax(raw[..., :-4])[..., 1:]  # [B, A, C]
     candidates = min(CANDIDATES, scores.shape[1])
     scores, indices = tf.math.top_k(tf.transpose(scores, [0, 2, 1]), candidates)  # [B, C, K]
-    found = tf.gather(geometry.decode(raw[..., -4:], anchors), indices, batch_dims=1)  # [B, C, K, 4]
+    boxes = geometry.decode(raw[..., -4:], anchors)  # [B, A, 4]
+    found = tf.gather(boxes, indices, batch_dims=1)  # [B, C, K, 4]
     # Clipped before the suppression, as in the authors' code: overlaps are those inside the image.
     found = geometry.clip(found)
     return (_suppress_portably if portable else _suppress)(found, scores)
@@ -43,6 +45,8 @@ def decode_detections(raw, anchors, portable=False):
 
 def _suppress(found, scores):
     """Non-maximum suppression of boxes [B, C, K, 4] and their scores [B, C, K], the best first."""
+    import tensorflow as tf
+
     kept = tf.image.combined_non_max_suppression(
         tf.transpose(found, [0, 2, 1, 3]),
         tf.transpose(scores, [0, 2, 1]),
@@ -61,6 +65,8 @@ def _suppress(found, scores):
 
 def _suppress_portably(found, scores):
     """The same by operations that every converter and XLA take."""
+    import tensorflow as tf
+
     classes, candidates = scores.shape[1:]
     found = tf.reshape(found, [-1, candidates, 4])  # [B C, K, 4]
     scores = tf.reshape(scores, [-1, candidates])  # [B C, K]

@@ -1,1 +1,1 @@
-"""Pictures of label maps, boxes and results, and charts."""
+"""Pictures of label maps, boxes and heat, and charts of results."""

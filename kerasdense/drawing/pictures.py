@@ -1,4 +1,4 @@
-"""Pictures of label maps, boxes and results, with NumPy and Pillow only.
+"""Pictures of images, label maps, boxes and heat, with NumPy and Pillow only.
 
 Pictures are uint8 RGB arrays [H, W, 3]; label maps are integer arrays [H, W] or [H, W, 1];
 a palette is a list of [r, g, b], one per class. Pixels to ignore are drawn hatched.
@@ -12,23 +12,17 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from kerasdense.metrics.labels import IGNORE
 
 IGNORE_COLOR = (224, 224, 192)  # as in the label maps of PASCAL VOC
-HATCH_DARK, HATCH_LIGHT = 30, 85  # grey levels of the stripes over ignored pixels
+HATCH_DARK, HATCH_LIGHT = 30, 85  # gray levels of the stripes over ignored pixels
 HATCH_WIDTH = 4  # pixels
 PAPER, INK, FAINT = (255, 255, 255), (33, 37, 41), (134, 142, 150)
 MARGIN = 8  # pixels between the pictures of a gallery
-LARGEST_CELL, SMALLEST_CELL, MATRIX_SIDE = 46, 6, 900  # pixels
-# Rows of the confusion matrix from 0 % to 100 %: light to dark, so that it also prints in grey.
-HEAT = np.array([[247, 251, 255], [198, 219, 239], [107, 174, 214], [33, 113, 181], [8, 48, 107]])
 WRONG = np.array([230, 25, 75])
-# Heat from 0 to 1, laid over a grey picture: brightness rises with it, so that it prints in grey.
+# Heat from 0 to 1, laid over a gray picture: brightness rises with it, so that it prints in gray.
 GLOW = np.array([[40, 10, 90], [160, 30, 120], [235, 90, 50], [250, 190, 40], [255, 255, 180]])
-LINE_COLORS = ((33, 113, 181), (214, 93, 14), (56, 142, 60), (142, 68, 173), (120, 120, 120))
 LINES, TAGS = 200, 26  # as many lines of boxes, or heights of tags, fill a picture's shorter side
 CROWD = 50  # boxes, from here on with lines and tags of 60 % and without halos
 TAG_SIZES = 10, 28  # pixels: smallest and largest font of a tag
 LUMA = (0.299, 0.587, 0.114)  # share of red, green and blue in brightness
-GRID = (233, 236, 239)
-FINER = 3  # curves are drawn so much larger
 
 
 def colorize(mask, palette):
@@ -62,12 +56,12 @@ def overlay(image, mask, palette, opacity=0.5):
 
 
 def error_map(image, truth, prediction):
-    """`image` in faint grey, wrong pixels red, ignored pixels hatched: uint8 [H, W, 3]."""
+    """`image` in faint gray, wrong pixels red, ignored pixels hatched: uint8 [H, W, 3]."""
     truth, prediction = _label_map(truth), _label_map(prediction)
-    grey = np.asarray(image, np.float32).mean(axis=-1, keepdims=True)
-    picture = np.repeat(110 + 0.5 * grey, 3, axis=-1)
+    gray = np.asarray(image, np.float32).mean(axis=-1, keepdims=True)
+    picture = np.repeat(110 + 0.5 * gray, 3, axis=-1)
     wrong = ((truth != prediction) & (truth != IGNORE))[..., None]
-    picture = np.where(wrong, 0.25 * grey + 0.75 * WRONG, picture)
+    picture = np.where(wrong, 0.25 * gray + 0.75 * WRONG, picture)
     return np.where((truth == IGNORE)[..., None], _hatch(truth.shape)[..., None], picture).astype(
         np.uint8
     )
@@ -76,7 +70,7 @@ def error_map(image, truth, prediction):
 def heat_overlay(image, heat, opacity=0.6):
     """`heat` [H, W] from 0 to 1 laid over `image` (uint8 [H, W, 3]): uint8 [H, W, 3].
 
-    Where the heat is 0 the image is grey and faint, where it is 1 it is covered by `opacity`.
+    Where the heat is 0 the image is gray and faint, where it is 1 it is covered by `opacity`.
     Raises: ValueError if the sizes differ or the heat leaves its range.
     """
     image, heat = np.asarray(image), np.asarray(heat, np.float64)
@@ -89,16 +83,16 @@ def heat_overlay(image, heat, opacity=0.6):
         raise ValueError(
             f"Heat must lie between 0 and 1, received {heat.min():g} to {heat.max():g}."
         )
-    grey = np.repeat((image @ np.array(LUMA))[..., None], 3, axis=-1)
+    gray = np.repeat((image @ np.array(LUMA))[..., None], 3, axis=-1)
     colors = np.stack(
         [np.interp(heat, np.linspace(0, 1, len(GLOW)), channel) for channel in GLOW.T], axis=-1
     )
     weight = (opacity * np.sqrt(heat))[..., None]  # the root: weak heat is to be seen, too
-    return np.rint((1 - weight) * grey + weight * colors).astype(np.uint8)
+    return np.rint((1 - weight) * gray + weight * colors).astype(np.uint8)
 
 
 def amplified(difference, factor):
-    """A signed `difference` of pictures, times `factor` around mid-grey: uint8 [H, W, 3]."""
+    """A signed `difference` of pictures, times `factor` around mid-gray: uint8 [H, W, 3]."""
     return np.clip(np.rint(128 + factor * np.asarray(difference, np.float64)), 0, 255).astype(
         np.uint8
     )
@@ -166,52 +160,6 @@ def gallery(rows, captions=None):
     return np.asarray(canvas)
 
 
-def confusion_matrix_picture(matrix, class_names):
-    """Confusion matrix [C, C] (rows truth) as a heat map of per cents of each row: uint8 [h, w, 3].
-
-    A row without pixels stays empty. The right margin tells the share of a class in all pixels.
-    """
-    matrix = np.asarray(matrix, np.float64)
-    classes = len(class_names)
-    if matrix.shape != (classes, classes):
-        raise ValueError(
-            f"The confusion matrix of {classes} classes must have shape "
-            f"{(classes, classes)}, received {matrix.shape}."
-        )
-    cell = int(np.clip(MATRIX_SIDE // classes, SMALLEST_CELL, LARGEST_CELL))
-    font, small, title = _font(min(15, max(8, cell - 2))), _font(cell * 0.32), _font(17)
-    heading, subheading = "Confusion matrix", "rows truth, columns prediction, % of a row's pixels"
-    left = max(_text_size(name, font)[0] for name in class_names) + 2 * MARGIN
-    top, side = left + 48, cell * classes
-    right = _text_size("100.0 %", font)[0] + 2 * MARGIN
-    width = max(left + side + right, _text_size(subheading, _font(13))[0] + 2 * MARGIN)
-    canvas = Image.new("RGB", (width, top + side + 2 * MARGIN), PAPER)
-    draw = ImageDraw.Draw(canvas)
-    draw.text((MARGIN, MARGIN), heading, INK, title)
-    draw.text((MARGIN, MARGIN + 24), subheading, FAINT, _font(13))
-    totals = matrix.sum(axis=1)
-    shares = totals / max(1.0, totals.sum())
-    for row, name in enumerate(class_names):
-        y = top + row * cell
-        draw.text((left - MARGIN, y + cell // 2), name, INK, font, anchor="rm")
-        _vertical_text(canvas, (left + row * cell + cell // 2, top - MARGIN), name, font, INK)
-        share = f"{100 * shares[row]:.1f} %"
-        draw.text((left + side + MARGIN, y + cell // 2), share, FAINT, font, anchor="lm")
-        for column in range(classes):
-            x = left + column * cell
-            box = (x, y, x + cell - 2, y + cell - 2)
-            if not totals[row]:
-                draw.rectangle(box, fill=(233, 236, 239))
-                continue
-            part = matrix[row, column] / totals[row]
-            draw.rectangle(box, fill=_heat(part))
-            if cell >= 22 and part >= 0.0005:
-                number = f"{100 * part:.0f}" if part >= 0.0095 else f"{100 * part:.1f}"
-                ink = PAPER if part > 0.5 else INK if part >= 0.0095 else FAINT
-                draw.text((x + cell // 2, y + cell // 2), number, ink, small, anchor="mm")
-    return np.asarray(canvas)
-
-
 def draw_boxes(image, boxes, labels, class_names, palette, scores=None, colors=None, dashed=False):
     """`image` uint8 [H, W, 3] with its boxes, each tagged with its class and score: a new picture.
 
@@ -263,110 +211,10 @@ def draw_boxes(image, boxes, labels, class_names, palette, scores=None, colors=N
     return np.asarray(canvas)
 
 
-def precision_recall_picture(curves, average_precisions, palette):
-    """Precision over recall of each class, the legend with its average precision: [h, w, 3].
-
-    `curves`: {class name: (recall [N], precision [N])}, recall rising; `average_precisions`:
-    {class name: AP or None}, a class with None is not drawn; `palette`: a color a class.
-    Raises: ValueError if there is no class, or a class has no average precision or no color.
-    """
-    if not curves or curves.keys() != average_precisions.keys() or len(palette) < len(curves):
-        raise ValueError(
-            f"Curves need one average precision and one color each, received {len(curves)} curves, "
-            f"{len(average_precisions)} average precisions and {len(palette)} colors."
-        )
-    present = [value for value in average_precisions.values() if value is not None]
-    mean = f"mean {100 * sum(present) / len(present):.1f}" if present else "all classes absent"
-    entries = [
-        f"{name}  absent"
-        if average_precisions[name] is None
-        else f"{name}  {100 * average_precisions[name]:.1f}"
-        for name in curves
-    ]
-    lines = {}
-    for entry, (name, (recall, precision)) in zip(entries, curves.items()):
-        drawn = average_precisions[name] is not None and len(recall)
-        lines[entry] = np.array([[0, *recall], [precision[0], *precision]]).T if drawn else None
-    note = f"legend: average precision (all points) in %, {mean}"
-    ticks = {f"{tick:.1f}": tick for tick in np.linspace(0, 1, 6)}
-    return _chart("Precision and recall", note, ("recall", "precision"), ticks, lines, palette)
-
-
-def lines_picture(title, x, series, x_name, y_name, note=""):
-    """Values from 0 to 1 over rising `x` [N], a line for each of `series`: uint8 [h, w, 3].
-
-    `series`: {name: values [N]}, at most as many as `LINE_COLORS`; the points are marked.
-    Raises: ValueError if there is nothing to draw, or a value or number of values does not fit.
-    """
-    x = np.asarray(x, np.float64)
-    values = {name: np.asarray(line, np.float64) for name, line in series.items()}
-    if not 0 < len(values) <= len(LINE_COLORS) or len(x) < 2 or not (np.diff(x) > 0).all():
-        raise ValueError(
-            f"A chart needs 1 to {len(LINE_COLORS)} lines over two or more rising numbers, "
-            f"received {len(values)} lines over {x.tolist()}."
-        )
-    for name, line in values.items():
-        if line.shape != x.shape or not ((line >= 0) & (line <= 1)).all():
-            raise ValueError(
-                f'The line "{name}" needs {len(x)} values from 0 to 1, received {line.tolist()}.'
-            )
-    places = (x - x[0]) / (x[-1] - x[0])
-    ticks = {}
-    for number, place in zip(x, places):  # a tick at each point, where there is room
-        if not ticks or place - max(ticks.values()) > 0.07:
-            ticks[f"{number:g}"] = place
-    lines = {name: np.stack([places, line], axis=1) for name, line in values.items()}
-    return _chart(title, note, (x_name, y_name), ticks, lines, LINE_COLORS, marked=True)
-
-
-def _chart(title, note, axes, ticks, lines, palette, marked=False):
-    """Lines in a square from (0, 0) to (1, 1) with a legend: uint8 [h, w, 3].
-
-    `axes`: the names of x and y; `ticks`: {text: place} on x; `lines`: {text of the legend: points
-    [N, 2], or None to draw none}; `palette`: a color a line; `marked`: whether points are dots.
-    """
-    font, small = _font(15), _font(12)
-    left, top, side, line = 64, 56, 440, 24
-    rows = min(len(lines), side // line)
-    column = 40 + max(_text_size(entry, font)[0] for entry in lines)
-    columns = math.ceil(len(lines) / rows)
-    size = (left + side + 2 * MARGIN + columns * column, top + side + 56)
-    canvas = Image.new("RGB", size, PAPER)
-    draw = ImageDraw.Draw(canvas)
-    draw.text((MARGIN, MARGIN), title, INK, _font(17))
-    draw.text((MARGIN, MARGIN + 24), note, FAINT, small)
-    draw.text((left + side / 2, top + side + 28), axes[0], INK, font, anchor="mt")
-    _vertical_text(canvas, (left - 44, top + side // 2 + 30), axes[1], font, INK)
-
-    # Drawn larger and reduced: Pillow's lines have steps.
-    fine = Image.new("RGB", (FINER * side, FINER * side), PAPER)
-    pen = ImageDraw.Draw(fine)
-    for text, place in ticks.items():
-        pen.line((FINER * side * place, 0, FINER * side * place, FINER * side), GRID, FINER)
-        draw.text((left + side * place, top + side + MARGIN), text, FAINT, small, "mt")
-    for tick in np.linspace(0, 1, 6):
-        pen.line((0, FINER * side * tick, FINER * side, FINER * side * tick), GRID, FINER)
-        draw.text((left - MARGIN, top + side * (1 - tick)), f"{tick:.1f}", FAINT, small, "rm")
-    for number, ((entry, points), color) in enumerate(zip(lines.items(), palette)):
-        x = left + side + 2 * MARGIN + number // rows * column
-        y = top + MARGIN + number % rows * line
-        draw.rectangle((x, y - 2, x + 16, y + 2), fill=tuple(color))
-        draw.text((x + 24, y), entry, INK, font, anchor="lm")
-        if points is None:
-            continue
-        places = [tuple(place) for place in FINER * side * (points * [1, -1] + [0, 1])]
-        pen.line(places, tuple(color), 2 * FINER)
-        for place in places if marked else ():
-            pen.circle(place, 4 * FINER, fill=tuple(color))
-    canvas.paste(fine.resize((side, side), Image.Resampling.BOX), (left, top))
-    draw.rectangle((left, top, left + side, top + side), outline=FAINT)
-    return np.asarray(canvas)
-
-
 def load_picture(path):
     """The image file `path` upright (EXIF) as RGB: uint8 [H, W, 3].
 
-    Grey is repeated, alpha dropped, 16 bits a channel scaled to 8.
+    Gray is repeated, alpha dropped, 16 bits a channel scaled to 8.
     Raises: ValueError if the file is missing, damaged or no picture.
     """
     try:
@@ -377,8 +225,8 @@ def load_picture(path):
         raise ValueError(f"Cannot read the image {path}: {error}.") from error
     if picture.mode == "I" or picture.mode.startswith("I;16"):
         # Pillow's own conversion clips at 255: an almost white picture.
-        grey = np.rint(np.clip(np.asarray(picture, np.float64), 0, 65535) / 257)
-        picture = Image.fromarray(grey.astype(np.uint8))
+        gray = np.rint(np.clip(np.asarray(picture, np.float64), 0, 65535) / 257)
+        picture = Image.fromarray(gray.astype(np.uint8))
     elif picture.mode == "F":
         raise ValueError(
             f"Cannot read the image {path}: floating-point pixels have no agreed range. "
@@ -510,12 +358,6 @@ def _borders(mask):
     return borders
 
 
-def _heat(part):
-    position = np.clip(part, 0, 1) * (len(HEAT) - 1)
-    steps = np.arange(len(HEAT))
-    return tuple(int(np.interp(position, steps, HEAT[:, channel])) for channel in range(3))
-
-
 def _font(size):
     return ImageFont.load_default(size)
 
@@ -533,13 +375,3 @@ def _shorten(text, width, font):
         kept -= 1
         short = text[: kept // 2] + "…" + text[len(text) - kept + kept // 2 :]
     return short
-
-
-def _vertical_text(canvas, position, text, font, ink):
-    """Text that reads upwards from `position`, its lower middle."""
-    strip = Image.new("L", (_text_size(text, font)[0] + 4, int(font.size) + 8), 0)
-    ImageDraw.Draw(strip).text((2, strip.height // 2), text, 255, font, anchor="lm")
-    strip = strip.rotate(90, expand=True)
-    x, y = position
-    place = (x - strip.width // 2, y - strip.height)
-    canvas.paste(Image.new("RGB", strip.size, ink), place, strip)

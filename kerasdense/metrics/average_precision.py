@@ -417,27 +417,20 @@ def _checked_boxes(arrays, what, num_classes):
     dtypes = {"images": np.int64, "boxes": np.float64, "labels": np.int64, "scores": np.float64}
     values = {}
     for name in (field.name for field in dataclasses.fields(arrays)):
-        values[name] = np.asarray(getattr(arrays, name))
-        if (
-            name in ("images", "labels")
-            and values[name].size
-            and values[name].dtype.kind not in "iu"
-        ):
-            raise ValueError(f"{what}: expected integer {name}, received {values[name].dtype}.")
-        values[name] = values[name].astype(dtypes.get(name, bool))
+        value = np.asarray(getattr(arrays, name))
+        if name in ("images", "labels") and value.size and value.dtype.kind not in "iu":
+            raise ValueError(f"{what}: expected integer {name}, received {value.dtype}.")
+        values[name] = value.astype(dtypes.get(name, bool))
     count = len(values["images"])
     for name, value in values.items():
         expected = (count, 4) if name == "boxes" else (count,)
         if value.shape != expected:
             raise ValueError(f"{what}: expected {name} {expected}, received {value.shape}.")
+    boxes, labels = values["boxes"], values["labels"]
     checks = {
-        "finite coordinates": np.isfinite(values["boxes"]).all(axis=1),
-        "left <= right and top <= bottom": (values["boxes"][:, 2:] >= values["boxes"][:, :2]).all(
-            axis=1
-        ),
-        f"a label from 0 to {num_classes - 1}": (
-            (values["labels"] >= 0) & (values["labels"] < num_classes)
-        ),
+        "finite coordinates": np.isfinite(boxes).all(axis=1),
+        "left <= right and top <= bottom": (boxes[:, 2:] >= boxes[:, :2]).all(axis=1),
+        f"a label from 0 to {num_classes - 1}": (labels >= 0) & (labels < num_classes),
         "a finite score": np.isfinite(values.get("scores", np.zeros(count))),
     }
     for expected, is_right in checks.items():

@@ -1,7 +1,7 @@
 """Mean IoU and pixel accuracy from one confusion matrix over the whole set.
 
 B batch, H W size, C classes. A confusion matrix [C, C] holds pixel counts: rows are the truth,
-columns the prediction. Pixels labelled IGNORE never enter it.
+columns the prediction. Pixels labeled IGNORE never enter it.
 """
 
 import keras

@@ -1,14 +1,11 @@
 """Anchors by hand, matching against its definition, and targets that decode to the objects."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasdense.boxes import geometry as geometry
-from kerasdense.models.ssd import anchors_of
+from kerasdense.boxes import geometry
 from kerasdense.boxes.anchors import encode_targets, match, ssd300_anchors, ssd512_anchors
-from kerasdense.models import ssd300, ssd512
 
 # (first anchor, cells a side, anchors a cell) of each level
 SSD300_LEVELS = [(0, 38, 4), (5776, 19, 6), (7942, 10, 6), (8542, 5, 6), (8692, 3, 4), (8728, 1, 4)]
@@ -100,24 +97,6 @@ def test_clipping_changes_sides_above_one_only():
 def test_unknown_scales():
     with pytest.raises(ValueError, match=r"expected one of \('voc', 'coco'\), received 'mot'"):
         ssd300_anchors("mot")
-
-
-def test_a_model_knows_its_anchors(tmp_path):
-    model = ssd300(1, weights=None, width=1 / 64, scales="coco", clip_anchors=True)
-    np.testing.assert_array_equal(anchors_of(model), ssd300_anchors("coco", clip=True))
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(anchors_of(loaded), ssd300_anchors("coco", clip=True))
-    np.testing.assert_array_equal(
-        anchors_of(ssd512(1, weights=None, width=1 / 64)), ssd512_anchors()
-    )
-
-
-def test_a_model_without_anchors():
-    images = keras.Input((8, 8, 3))
-    model = keras.Model(images, keras.layers.Flatten()(images), name="flat")
-    with pytest.raises(ValueError, match='"flat" has no anchors: expected one built by ssd300'):
-        anchors_of(model)
 
 
 # Matching

@@ -109,7 +109,9 @@ def test_encode_by_hand():
 def test_decode_is_the_inverse_of_encode():
     anchors = ssd300_anchors()
     some = random_boxes(len(anchors), smallest=1e-3)
-    np.testing.assert_allclose(geometry.decode(geometry.encode(some, anchors), anchors), some, atol=1e-6)
+    np.testing.assert_allclose(
+        geometry.decode(geometry.encode(some, anchors), anchors), some, atol=1e-6
+    )
     offsets = np.random.default_rng(0).normal(0, 2, (2, *anchors.shape)).astype("float32")
     encoded = geometry.encode(geometry.decode(offsets, anchors), anchors)
     np.testing.assert_allclose(encoded, offsets, atol=1e-3)
@@ -166,8 +168,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasdense import boxes
-from kerasdense.anchors import encode_targets, ssd300_anchors
+from kerasdense.boxes import geometry
+from kerasdense.boxes.anchors import encode_targets, ssd300_anchors
 
 assert keras.backend.backend() == "jax"
 some = np.array([[0.1, 0.2, 0.5, 0.6], [0.3, 0.3, 0.9, 0.8]], "float32")

@@ -31,6 +31,7 @@ def suppressed(raw, anchors):
     exponentials = np.exp(raw[:, :-4].astype(np.float64))
     scores = exponentials / exponentials.sum(axis=1, keepdims=True)
     found = np.clip(geometry.decode(raw[:, -4:], anchors), 0, 1)
+    overlaps = geometry.iou(found, found)  # [A, A]
     kept = []
     for label in range(scores.shape[1] - 1):
         of_class = scores[:, label + 1]
@@ -38,7 +39,7 @@ def suppressed(raw, anchors):
         for index in np.argsort(-of_class, kind="stable")[:CANDIDATES]:
             if of_class[index] <= LEAST_SCORE:
                 break
-            if all(geometry.iou(found[index][None], found[other][None]) <= OVERLAP for other in mine):
+            if all(overlaps[index, other] <= OVERLAP for other in mine):
                 mine.append(index)
                 kept.append((of_class[index], label, found[index]))
     return sorted(kept, key=lambda each: -each[0])[:DETECTIONS]

@@ -54,21 +54,11 @@ def test_heat_covers_by_its_strength():
     np.testing.assert_array_equal(picture[0, 2], np.rint(50 + 0.5 * pictures.GLOW[-1]))
 
 
-def test_amplified_differences_lie_around_grey():
+def test_amplified_differences_lie_around_gray():
     difference = np.array([[[0, 2, -2], [100, -100, 1]]])
     np.testing.assert_array_equal(
         pictures.amplified(difference, 10), [[[128, 148, 108], [255, 0, 138]]]
     )
-
-
-def test_lines_run_through_their_points():
-    picture = pictures.lines_picture(
-        "t", [0, 1, 4], {"falls": [1, 0.5, 0], "flat": [0.25, 0.25, 0.25]}, "epsilon", "IoU"
-    )
-    left, top, side = 64, 56, 440  # of the square
-    for x, y, color in ((1, 0.5, 0), (2, 1 / 3, 0), (0.4, 0.25, 1), (4, 0.25, 1)):
-        row, column = top + round(side * (1 - y)), left + min(round(side * x / 4), side - 1)
-        np.testing.assert_allclose(picture[row, column], pictures.LINE_COLORS[color], atol=60)
 
 
 def test_an_animation_keeps_its_frames(tmp_path):
@@ -98,15 +88,7 @@ def test_gallery_keeps_every_pixel():
             np.testing.assert_array_equal(picture[y : y + 5, x : x + 7], rows[row][column])
 
 
-def test_confusion_matrix_picture_in_all_sizes():
-    small = pictures.confusion_matrix_picture([[5, 1], [0, 0]], ["a", "b"])
-    large = pictures.confusion_matrix_picture(np.eye(150), [f"class {i}" for i in range(150)])
-    assert small.dtype == large.dtype == np.uint8
-    # All of class 0 of the large one is predicted right: the darkest color is there.
-    assert (large == pictures.HEAT[-1]).all(axis=-1).any()
-
-
-GREY = np.full((80, 120, 3), 128, np.uint8)
+GRAY = np.full((80, 120, 3), 128, np.uint8)
 
 
 def colored(picture, color):
@@ -114,7 +96,7 @@ def colored(picture, color):
 
 
 def test_a_box_encloses_its_pixels_and_nothing_else_changes():
-    before = GREY.copy()
+    before = GRAY.copy()
     picture = pictures.draw_boxes(before, [[0.25, 0.5, 0.75, 0.95]], [0], NAMES, PALETTE)
     # Columns 30 to 89 and rows 40 to 75: a line of one pixel, and one pixel of halo around.
     red = colored(picture, PALETTE[0])
@@ -124,7 +106,7 @@ def test_a_box_encloses_its_pixels_and_nothing_else_changes():
     tag = red[:40]
     assert 50 < tag.sum() < 40 * 60  # above the box, filled
     assert (picture[77:] == 128).all() and (picture[41:, 91:] == 128).all()
-    np.testing.assert_array_equal(before, GREY)
+    np.testing.assert_array_equal(before, GRAY)
 
 
 CORNERS = [[0, 0, 0.1, 0.1], [0.9, 0, 1, 0.1], [0, 0.9, 0.1, 1], [0.9, 0.9, 1, 1]]
@@ -133,22 +115,22 @@ CORNERS = [[0, 0, 0.1, 0.1], [0.9, 0, 1, 0.1], [0, 0.9, 0.1, 1], [0.9, 0.9, 1, 1
 @pytest.mark.parametrize("box", [*CORNERS, [-3, -3, 9, 9], [0.5, 0.5, 0.5, 0.5]])
 @pytest.mark.parametrize("color", [[255, 255, 255], [0, 0, 0], [255, 255, 0], [0, 0, 255]])
 def test_tags_are_inside_and_can_be_read(box, color):
-    picture = pictures.draw_boxes(GREY, [box], [0], ["box"], [color], [0.5])
+    picture = pictures.draw_boxes(GRAY, [box], [0], ["box"], [color], [0.5])
     rows = np.flatnonzero(colored(picture, color).sum(axis=1) > 15)[:14]
     assert rows[-1] - rows[0] >= 10  # the tag is 14 rows high, some of which the text interrupts
     tag = picture[rows[0] : rows[-1], colored(picture, color)[rows[0]]]
     contrast = np.abs((tag - np.array(color, float)) @ [0.299, 0.587, 0.114])
-    assert contrast.max() > 150  # the grey around differs by 128 at most
+    assert contrast.max() > 150  # the gray around differs by 128 at most
 
 
 def test_a_tag_is_whole_on_a_low_picture():
-    picture = pictures.draw_boxes(GREY[:20], [[0, 0.6, 1, 1]], [0], NAMES, PALETTE)
+    picture = pictures.draw_boxes(GRAY[:20], [[0, 0.6, 1, 1]], [0], NAMES, PALETTE)
     assert colored(picture, PALETTE[0])[6, :20].all()  # 14 rows high, the last row is the 20th
 
 
 def test_the_best_score_lies_on_top():
     boxes = [[0.1, 0.3, 0.9, 0.9]] * 3
-    picture = pictures.draw_boxes(GREY, boxes, [0, 1, 2], NAMES, PALETTE, [0.2, 0.9, 0.5])
+    picture = pictures.draw_boxes(GRAY, boxes, [0, 1, 2], NAMES, PALETTE, [0.2, 0.9, 0.5])
     # The bottom edge; the tags of the others would hide the best one's and are left out.
     assert colored(picture, PALETTE[1])[71, 12:108].all()
     assert not colored(picture, PALETTE[0]).any() and not colored(picture, PALETTE[2]).any()
@@ -156,10 +138,10 @@ def test_the_best_score_lies_on_top():
 
 def test_dashes_and_colors_of_ones_own():
     box = [[0.1, 0.3, 0.9, 0.9]]
-    picture = pictures.draw_boxes(GREY, box, [0], NAMES, PALETTE, colors=[[255, 255, 0]])
+    picture = pictures.draw_boxes(GRAY, box, [0], NAMES, PALETTE, colors=[[255, 255, 0]])
     assert colored(picture, [255, 255, 0])[71, 12:108].all()
     picture = pictures.draw_boxes(
-        GREY, box, [0], NAMES, PALETTE, colors=np.array([[255, 255, 0]]), dashed=True
+        GRAY, box, [0], NAMES, PALETTE, colors=np.array([[255, 255, 0]]), dashed=True
     )
     for edge in (picture[71, 12:108], picture[30:71, 12], picture[30:71, 107]):
         bright, dark = colored(edge, [255, 255, 0]), colored(edge, pictures.INK)
@@ -178,29 +160,6 @@ def test_any_number_of_boxes_on_any_picture(size):
     assert picture.shape == image.shape and picture.dtype == np.uint8
 
 
-def test_a_precision_recall_curve_lies_where_it_should():
-    curves = {"red": ([0.25, 0.5, 0.75], [0.6, 0.6, 0.6]), "green": ([], []), "dark": ([], [])}
-    values = {"red": 0.45, "green": 0.0, "dark": None}
-    picture = pictures.precision_recall_picture(curves, values, PALETTE)
-    left, top, side = 64, 56, 440  # of the plot
-    red = colored(picture, PALETTE[0])[top : top + side, left : left + side]
-    rows, columns = np.flatnonzero(red.sum(1) > 300), np.flatnonzero(red.any(0))
-    assert abs(rows.mean() - 0.4 * side) <= 1.5  # precision 0.6 counts from below
-    assert columns[0] <= 2 and abs(columns[-1] - 0.75 * side) <= 2
-    assert not colored(picture, PALETTE[1])[:, left : left + side].any()
-
-
-def test_precision_and_recall_of_many_classes():
-    names = [f"a rather long name of a class {i}" for i in range(80)]
-    curve = np.linspace(0, 1, 1000), np.linspace(1, 0.2, 1000)
-    picture = pictures.precision_recall_picture(
-        dict.fromkeys(names, curve), dict.fromkeys(names, 0.6), [[i, 0, 0] for i in range(80)]
-    )
-    assert picture.shape[0] < 600
-    for i in range(80):  # each stands in the legend
-        assert colored(picture, [i, 0, 0])[:, 520:].any()
-
-
 def test_label_map_keeps_class_ids(tmp_path):
     labels = np.array([[0, 1, 2, IGNORE]], np.int64)
     pictures.save_label_map(tmp_path / "labels.png", labels, PALETTE)
@@ -210,7 +169,7 @@ def test_label_map_keeps_class_ids(tmp_path):
         np.testing.assert_array_equal(np.asarray(file.convert("RGB"))[0, :3], PALETTE)
 
 
-def draw(image=GREY, boxes=((0, 0, 1, 1),), labels=(0,), scores=None, colors=None):
+def draw(image=GRAY, boxes=((0, 0, 1, 1),), labels=(0,), scores=None, colors=None):
     return pictures.draw_boxes(image, boxes, labels, NAMES, PALETTE, scores, colors)
 
 
@@ -225,7 +184,6 @@ def draw(image=GREY, boxes=((0, 0, 1, 1),), labels=(0,), scores=None, colors=Non
         (lambda: pictures.legend(["a"], PALETTE), "1 class names and 3 colors"),
         (lambda: pictures.gallery([]), "rows"),
         (lambda: pictures.gallery([[np.zeros((1, 1, 3), np.uint8)]], ["a", "b"]), "caption"),
-        (lambda: pictures.confusion_matrix_picture(np.eye(3), ["a"]), "shape"),
         (lambda: draw(boxes=[[0, 0, 1]]), "finite numbers.*shape \\(1, 3\\)"),
         (lambda: draw(boxes=[[0, 0, 1, np.nan]]), "NaN or infinity"),
         (lambda: draw(labels=[3]), "labels from 3 to 3.*3 classes"),
@@ -233,16 +191,13 @@ def draw(image=GREY, boxes=((0, 0, 1, 1),), labels=(0,), scores=None, colors=Non
         (lambda: draw(labels=[0, 1]), "1 boxes need as many labels, received 2"),
         (lambda: draw(scores=[]), "as many scores, received 0"),
         (lambda: draw(colors=[[0, 0, 0]] * 2), "as many colors, received 2"),
-        (lambda: draw(image=GREY / 255), "expected uint8 .H, W, 3., received float64"),
-        (lambda: draw(image=GREY[..., 0]), "received uint8 .80, 120."),
-        (lambda: pictures.precision_recall_picture({}, {}, []), "0 curves"),
+        (lambda: draw(image=GRAY / 255), "expected uint8 .H, W, 3., received float64"),
+        (lambda: draw(image=GRAY[..., 0]), "received uint8 .80, 120."),
         (lambda: pictures.heat_overlay(np.zeros((2, 2, 3), np.uint8), np.zeros((2, 3))), "size"),
-        (lambda: pictures.heat_overlay(np.zeros((1, 1, 3), np.uint8), np.ones((1, 1)) * 2), "0 and"),
-        (lambda: pictures.lines_picture("", [0, 0], {"a": [0, 1]}, "", ""), "rising"),
-        (lambda: pictures.lines_picture("", [0, 1], {}, "", ""), "0 lines"),
-        (lambda: pictures.lines_picture("", [0, 1], {"a": [0, 2]}, "", ""), "from 0 to 1"),
-        (lambda: pictures.lines_picture("", [0, 1], {"a": [0]}, "", ""), "2 values"),
-        (lambda: pictures.precision_recall_picture({"a": ([], [])}, {"a": 0.1}, []), "0 colors"),
+        (
+            lambda: pictures.heat_overlay(np.zeros((1, 1, 3), np.uint8), np.ones((1, 1)) * 2),
+            "0 and",
+        ),
     ],
 )
 def test_mistakes_are_named(call, words):
@@ -251,18 +206,18 @@ def test_mistakes_are_named(call, words):
 
 
 def test_load_picture_turns_all_kinds_into_rgb(tmp_path):
-    grey = np.array([[0, 128], [200, 255]], np.uint8)
-    deep = grey.astype(np.uint16) * 257  # the same grey levels in 16 bits
-    rgba = np.dstack([grey, grey, grey, np.full_like(grey, 7)])
-    files = {"grey.png": grey, "deep.png": deep, "rgba.png": rgba, "deep.tif": deep}
+    gray = np.array([[0, 128], [200, 255]], np.uint8)
+    deep = gray.astype(np.uint16) * 257  # the same gray levels in 16 bits
+    rgba = np.dstack([gray, gray, gray, np.full_like(gray, 7)])
+    files = {"gray.png": gray, "deep.png": deep, "rgba.png": rgba, "deep.tif": deep}
     for name, pixels in files.items():
         Image.fromarray(pixels).save(tmp_path / name)
-    Image.fromarray(grey).convert("P").save(tmp_path / "palette.png")
+    Image.fromarray(gray).convert("P").save(tmp_path / "palette.png")
     Image.fromarray(deep.astype(np.int32)).save(tmp_path / "wide.tif")
     for path in sorted(tmp_path.iterdir()):
         picture = pictures.load_picture(path)
         assert picture.dtype == np.uint8, path
-        np.testing.assert_array_equal(picture, np.dstack([grey] * 3), err_msg=path.name)
+        np.testing.assert_array_equal(picture, np.dstack([gray] * 3), err_msg=path.name)
 
 
 def test_load_picture_turns_by_exif(tmp_path):
@@ -294,4 +249,6 @@ def test_a_real_frame():
     image = pictures.load_picture(frame)
     with Image.open(REAL_DATA / "CamVid" / "valannot" / f"{frame.stem}.png") as file:
         mask = np.asarray(file)
-    assert pictures.overlay(image, mask, [[i, 2 * i, 3 * i] for i in range(12)]).shape == image.shape
+    assert (
+        pictures.overlay(image, mask, [[i, 2 * i, 3 * i] for i in range(12)]).shape == image.shape
+    )
