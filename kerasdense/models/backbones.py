@@ -1,18 +1,10 @@
-"""ImageNet backbones: dilation and stride surgery, taps by stride, and weights by layer name.
+"""ImageNet backbones: dilation and stride surgery, and taps by stride.
 
 The only file that knows the layer names of keras.applications. Legend: B batch, H W size.
 """
 
-import dataclasses
-import io
-import itertools
-import math
 import re
-import zipfile
-import zlib
-from pathlib import Path
 
-import h5py
 import keras
 
 from kerasdense.models.layers import (
@@ -319,23 +311,3 @@ def _convolution_class(dilation_rate):
 def _tapped(network, taps, name):
     outputs = {stride: network.get_layer(layer).output for stride, layer in taps.items()}
     return keras.Model(network.inputs[0], outputs, name=name)
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

@@ -8,6 +8,7 @@ import keras
 
 from kerasdense.models import backbones
 from kerasdense.models.layers import BatchNormalization
+from kerasdense.models.weights import load_weights
 
 # Of batch normalization. Keras' default momentum, 0.99, lags behind the weights in short runs.
 MOMENTUM, EPSILON = 0.9, 1.001e-5  # epsilon: keras.applications'
@@ -22,7 +23,7 @@ def densenet_classifier(blocks, num_classes=20, weights=None, name="densenet_cla
         blocks: layers of the four dense blocks; small ones such as (2, 2, 2, 2) make toy models.
         num_classes: C, at least 1.
         weights: None, "imagenet" (for the blocks of DenseNet-121, 169 and 201) or a file, see
-            `backbones.load_weights`. The last layer, `logits`, is always random.
+            `weights.load_weights`. The last layer, `logits`, is always random.
 
     Raises:
         ValueError, FileNotFoundError: an argument is not as described.
@@ -39,7 +40,7 @@ def densenet_classifier(blocks, num_classes=20, weights=None, name="densenet_cla
     # Keras' own initialization: the features are 0.4 on average, so first logits are below 1.
     logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)  # [B, C]
     model = keras.Model(backbone.input, logits, name=name)
-    backbones.load_weights(model, backbones.densenet_name(blocks), weights)
+    load_weights(model, backbones.densenet_name(blocks), weights)
     return model
 
 

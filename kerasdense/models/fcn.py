@@ -8,6 +8,7 @@ import keras
 
 from kerasdense.models import backbones
 from kerasdense.models.layers import ResizeLike, score
+from kerasdense.models.weights import load_weights
 
 SKIPS = (16, 8, 4)
 
@@ -29,7 +30,7 @@ def fcn_vgg16(
         output_stride: 32, the only one VGG-16 is built with here.
         skips: strides of the maps fused into the coarse scores, in falling order: () is FCN-32s,
             (16,) FCN-16s, (16, 8) FCN-8s.
-        weights: "imagenet", None or a file, see `backbones.load_weights`; fc6 and fc7 are loaded
+        weights: "imagenet", None or a file, see `weights.load_weights`; fc6 and fc7 are loaded
             too where the file holds the classifier.
         fc_width: channels of fc6 and fc7; less than the paper's 4096 (134 M parameters) makes a
             smaller model, whose fc6 and fc7 cannot be loaded.
@@ -60,7 +61,7 @@ def fcn_vgg16(
         x = keras.layers.Dropout(FC_DROPOUT, name=f"{layer}_dropout")(x)
     logits = _logits(x, backbone, num_classes, skips, VGG_SKIP_SCALES)
     model = keras.Model(backbone.input, logits, name=name)
-    backbones.load_weights(model, "vgg16", weights)
+    load_weights(model, "vgg16", weights)
     return model
 
 
@@ -72,7 +73,7 @@ def fcn_resnet50(num_classes, output_stride=32, skips=(), weights="imagenet", na
         output_stride: 32, 16 or 8: below 32, dilation replaces the strides of conv5 (and conv4).
         skips: strides below `output_stride` of the maps fused into the coarse scores, in falling
             order: () , (16,), (16, 8), ...
-        weights: "imagenet", None or a file, see `backbones.load_weights`.
+        weights: "imagenet", None or a file, see `weights.load_weights`.
 
     Raises:
         ValueError, FileNotFoundError: an argument is not as described.
@@ -82,7 +83,7 @@ def fcn_resnet50(num_classes, output_stride=32, skips=(), weights="imagenet", na
     x = backbone.output["stride32"]  # [B, H/output_stride, W/output_stride, 2048]
     logits = _logits(x, backbone, num_classes, skips)
     model = keras.Model(backbone.input, logits, name=name)
-    backbones.load_weights(model, "resnet50", weights)
+    load_weights(model, "resnet50", weights)
     return model
 
 
@@ -94,7 +95,7 @@ def atrous_fcn_resnet50(num_classes=21, weights="imagenet", name="atrous_fcn_res
 
     Args:
         num_classes: C, from 2 to 255.
-        weights: "imagenet", None or a file, see `backbones.load_weights`.
+        weights: "imagenet", None or a file, see `weights.load_weights`.
 
     Raises:
         ValueError, FileNotFoundError: an argument is not as described.

@@ -8,6 +8,7 @@ import keras
 
 from kerasdense.models import backbones
 from kerasdense.models.layers import BatchNormalization, ResizeLike, score
+from kerasdense.models.weights import load_weights
 
 PREDICTION_STRIDES = (32, 16, 8, 4)
 
@@ -38,7 +39,7 @@ def ladder_densenet(
             (output_stride, prediction_stride) = (32, 32) is the paper's "DenseNet 32x", (8, 4)
             "Dilated 8x DenseNet 4x" and (32, 4) "LadderDenseNet 4x".
         weights: None, "imagenet" (for the blocks of DenseNet-121, 169 and 201) or a file, see
-            `backbones.load_weights`.
+            `weights.load_weights`.
         auxiliary: also score the context features, before the ladder, for an auxiliary loss.
         recompute: keep only the dense blocks' outputs for the backward pass: less memory, more
             time; the blocks' layers then lie in four nested models.
@@ -64,7 +65,7 @@ def ladder_densenet(
             "auxiliary_logits": _logits(context, images, num_classes, prefix="auxiliary_"),
         }
     model = keras.Model(images, logits, name=name)
-    backbones.load_weights(model, backbones.densenet_name(blocks), weights)
+    load_weights(model, backbones.densenet_name(blocks), weights)
     return model
 
 

@@ -6,9 +6,11 @@ Legend: B batch, A anchors, C classes without background, k anchors a cell.
 
 import keras
 
-from kerasdense.models import backbones
+from kerasdense.boxes import anchors
 from kerasdense.boxes.anchors import LAYOUTS
+from kerasdense.models import backbones
 from kerasdense.models.layers import AnchorPredictions
+from kerasdense.models.weights import load_weights
 
 # The extra levels, named as in the authors' published models: (channels of the 1x1 before,
 # channels, kernel size, stride, padding). Liu et al. 2016, sec. 3, fig. 2 and sec. 3.3.
@@ -46,7 +48,7 @@ def ssd300(
 
     Args:
         num_classes: C, at least 1.
-        weights: "imagenet", None or a file, see `backbones.load_weights`; fc6 and fc7 are
+        weights: "imagenet", None or a file, see `weights.load_weights`; fc6 and fc7 are
             sub-sampled from VGG-16's classifier where the file holds it.
         scales: "voc", or "coco" with smaller anchors, see `anchors.ssd300_anchors`.
         width: factor of all channels but the predictions'; below 1 for small networks, which
@@ -94,7 +96,7 @@ def _ssd(layout, num_classes, weights, scales, width, clip_anchors, name):
         [class_maps, box_maps]
     )  # [B, A, C + 1 + 4]
     model = keras.Model(backbone.input, raw, name=name)
-    backbones.load_weights(model, "vgg16", weights)
+    load_weights(model, "vgg16", weights)
     return model
 
 
@@ -126,6 +128,11 @@ def _head(x, filters, name):
     )(x)
 
 
+def is_ssd(model):
+    """Whether the model was built by `ssd300` or `ssd512`."""
+    return any(isinstance(layer, AnchorPredictions) for layer in model.layers)
+
+
 def anchors_of(model):
     """The anchors that a model predicts for: float32 [A, 4], center_xywh.
 
@@ -134,7 +141,7 @@ def anchors_of(model):
     """
     for layer in model.layers:
         if isinstance(layer, AnchorPredictions):
-            return anchors(layer.layout, layer.scales, layer.clip)
+            return anchors.anchors(layer.layout, layer.scales, layer.clip)
     raise ValueError(
         f'the model "{model.name}" has no anchors: expected one built by ssd300 or ssd512'
     )

@@ -14,22 +14,13 @@ import keras
 
 from kerasdense.models.backbones import BACKBONE_LAYERS, IMAGENET_NETWORKS, VGG16_SSD_TAPS
 
-
 WEIGHT_ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
-
-
 CLASSIFIER_NAMES = {"fc6": "fc1", "fc7": "fc2"}
-
-
 # What else an SSD can take over from a file of an SSD, made by models.ssd.
 SSD_LAYERS = r"block4_norm|extra\d+_[12]"
-
-
 # SSD's fc6 and fc7 are every third row and column and every fourth channel of the classifier's:
 # Liu et al., "SSD", ECCV 2016, sec. 3, and the authors' published code.
 CLASSIFIER_KERNELS = {"fc6": (7, 7, 512, 4096), "fc7": (1, 1, 4096, 4096)}
-
-
 SSD_STEPS = {"fc6": (3, 3, 1, 4), "fc7": (1, 1, 4, 4)}
 
 
@@ -68,7 +59,7 @@ def load_weights(model, architecture, weights):
     """Sets the backbone's weights of a model by layer name and shape, and prints one line.
 
     Args:
-        model: a model built on one of this module's backbones.
+        model: a model built on one of `models.backbones`.
         architecture: "vgg16", "resnet50", "densenet121", "densenet169", "densenet201", or
             "densenet" (any other blocks; no ImageNet weights).
         weights: None (nothing is loaded), "imagenet" (keras.applications' file, downloaded once

@@ -1,38 +1,13 @@
 """FCN on VGG-16 and ResNet-50, and AtrousFCN_Resnet50_16s."""
 
-import itertools
-
 import keras
 import numpy as np
 import pytest
-from conftest import REAL_DATA, needs_real_data
+from conftest import REAL_DATA, needs_real_data, trains
+from models.parameters import convolution, resnet50_parameters, vgg16_parameters
+from small_models import with_policy
 
 from kerasdense.models import atrous_fcn_resnet50, fcn_resnet50, fcn_vgg16
-
-# Convolutions and batch normalization of ResNet-50 without its classifier, from the layer sizes:
-# a convolution k x k has k k c_in c_out + c_out, a normalization 4 c.
-
-
-def convolution(size, channels, filters):
-    return size * size * channels * filters + filters
-
-
-def resnet50_parameters():
-    total = convolution(7, 3, 64) + 4 * 64
-    channels = 64
-    for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
-        total += convolution(1, channels, 4 * width) + 4 * 4 * width  # projection
-        for _ in range(blocks):
-            total += convolution(1, channels, width) + 4 * width
-            total += convolution(3, width, width) + 4 * width
-            total += convolution(1, width, 4 * width) + 4 * 4 * width
-            channels = 4 * width
-    return total
-
-
-def vgg16_parameters():
-    widths = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
-    return sum(convolution(3, *pair) for pair in zip(widths, widths[1:]))
 
 
 def head_names(model):
@@ -42,23 +17,22 @@ def head_names(model):
     return names[last + 1 :]
 
 
-def train_one_step(model, jit_compile=False, policy="float32"):
-    """One step at 64 x 64; returns the loss. Masks hold ignored pixels."""
+def train_one_step(model, jit_compile=False):
+    """One step at 96 x 96. Masks hold ignored pixels.
+
+    Not at 64: of a 7x7 kernel on a 2x2 map, TensorFlow 2.21 with oneDNN leaves parts of the
+    gradient unset in bfloat16.
+    """
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (2, 64, 64, 3), "uint8")
-    masks = rng.integers(0, 3, (2, 64, 64), "uint8")
+    images = rng.integers(0, 256, (2, 96, 96, 3), "uint8")
+    masks = rng.integers(0, 3, (2, 96, 96), "uint8")
     masks[:, :8] = 255
     model.compile(
         keras.optimizers.SGD(1e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255),
         jit_compile=jit_compile,
     )
-    kernel = model.get_layer("score").kernel
-    before = keras.ops.convert_to_numpy(kernel)
-    loss = model.train_on_batch(images, masks)
-    if policy != "mixed_float16":  # whose loss scale starts too high for the first step
-        assert np.any(keras.ops.convert_to_numpy(kernel) != before)
-    return loss
+    trains(model, images, masks)
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +87,7 @@ def test_fcn_resnet50_with_skips():
     for size in ((7, 9), (13, 17), (97, 131)):
         coarse = keras.ops.image.resize(coarse, size, antialias=False)
     np.testing.assert_allclose(logits, coarse, atol=1e-4)
-    train_one_step(model)
-    for stride in (16, 8):  # and the skips learn from the first step on
-        assert np.any(keras.ops.convert_to_numpy(model.get_layer(f"score_stride{stride}").kernel))
+    train_one_step(model)  # where the kernels of the skips, zeros at first, change, too
 
 
 def test_fcn_vgg16_parameters_and_names():
@@ -149,32 +121,43 @@ def test_bad_arguments(build, options, message):
         build(3, weights=None, **options)
 
 
+BUILD = {
+    "fcn_vgg16": (fcn_vgg16, {"skips": (16, 8), "fc_width": 32}),
+    "fcn_resnet50": (fcn_resnet50, {"output_stride": 32, "skips": (16, 8)}),
+    "atrous_fcn_resnet50": (atrous_fcn_resnet50, {}),
+}
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, policy, jit_compile",
     [
-        *itertools.product(("fcn_vgg16", "atrous_fcn_resnet50"), POLICIES, (False, True)),
-        # Its layers are those of the other two: the hardest combination is enough.
-        ("fcn_resnet50", "mixed_float16", True),
+        ("fcn_vgg16", "mixed_float16", False),  # and ResNet-50 above
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                ("fcn_vgg16", "float32", False),
+                ("fcn_vgg16", "float32", True),
+                ("fcn_vgg16", "mixed_float16", True),
+                ("fcn_vgg16", "mixed_bfloat16", False),
+                ("fcn_vgg16", "mixed_bfloat16", True),
+                ("atrous_fcn_resnet50", "float32", False),
+                ("atrous_fcn_resnet50", "float32", True),
+                ("atrous_fcn_resnet50", "mixed_float16", False),
+                ("atrous_fcn_resnet50", "mixed_float16", True),
+                ("atrous_fcn_resnet50", "mixed_bfloat16", False),
+                ("atrous_fcn_resnet50", "mixed_bfloat16", True),
+                # Its layers are those of the other two: the hardest combination is enough.
+                ("fcn_resnet50", "mixed_float16", True),
+            ]
+        ),
     ],
 )
 def test_trains_a_step(name, policy, jit_compile):
-    build, options = {
-        "fcn_vgg16": (fcn_vgg16, {"skips": (16, 8), "fc_width": 32}),
-        "fcn_resnet50": (fcn_resnet50, {"output_stride": 32, "skips": (16, 8)}),
-        "atrous_fcn_resnet50": (atrous_fcn_resnet50, {}),
-    }[name]
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        model = build(3, weights=None, **options)
-    finally:
-        keras.config.set_dtype_policy(before)
+    build, options = BUILD[name]
+    model = with_policy(policy, build, 3, weights=None, **options)
     assert model.get_layer("logits").compute_dtype == "float32"
-    assert np.isfinite(train_one_step(model, jit_compile, policy))
+    train_one_step(model, jit_compile)
 
 
 WEIGHTS = REAL_DATA.parent / "weights" / "resnet50_conv1-conv4_notop.h5"

@@ -3,10 +3,14 @@
 import keras
 import numpy as np
 import pytest
+from conftest import trains
+from models.parameters import convolution, vgg16_parameters
+from small_models import with_policy
 
 from kerasdense.boxes.anchors import encode_targets, ssd300_anchors, ssd512_anchors
-from kerasdense.models.losses import MultiboxLoss, confidence_loss, localization_loss, positives
 from kerasdense.models import ssd300, ssd512
+from kerasdense.models.losses import MultiboxLoss, confidence_loss, localization_loss, positives
+from kerasdense.models.ssd import anchors_of
 
 SMALL = {"weights": None, "width": 1 / 16}
 
@@ -14,15 +18,9 @@ VGG16 = [f"block{block}_conv{x}" for block in range(1, 6) for x in range(1, 3 if
 POOLS = [f"block{block}_pool" for block in range(1, 6)]
 
 
-def convolution(size, channels, filters):
-    return size * size * channels * filters + filters
-
-
 def parameters(channels, anchors, extras, num_classes):
     """Parameters of an SSD from the layer sizes of the paper."""
-    widths = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
-    total = sum(convolution(3, *pair) for pair in zip(widths, widths[1:]))
-    total += 512  # scales of conv4_3
+    total = vgg16_parameters() + 512  # scales of conv4_3
     total += convolution(3, 512, 1024) + convolution(1, 1024, 1024)
     for source, reduced, filters, size in extras:
         total += convolution(1, source, reduced) + convolution(size, reduced, filters)
@@ -42,6 +40,15 @@ def targets_for(anchors):
     some = encode_targets(boxes, np.array([0, 2, 1]), anchors)
     none = encode_targets(np.zeros((0, 4), "float32"), np.zeros(0, "int64"), anchors)
     return np.stack([some, none])
+
+
+def targets_of_all_sizes(anchors):
+    """As `targets_for`, with objects for each level: its weights would not train without them."""
+    sides = np.array([0.04, 0.1, 0.2, 0.26, 0.4, 0.56, 0.72, 0.9], "float32")[:, None]
+    boxes = np.concatenate([0 * sides, 0 * sides, sides, sides], axis=1)
+    targets = targets_for(anchors)
+    targets[0] = encode_targets(boxes, np.arange(len(boxes)) % 3, anchors)
+    return targets
 
 
 @pytest.mark.parametrize("num_classes, published", [(20, 26_285_486), (90, 35_641_826)])
@@ -166,35 +173,23 @@ def test_images_of_another_size_are_refused():
         model(np.zeros((1, 512, 512, 3), "uint8"))
 
 
-def train_one_step(model, anchors, jit_compile=False, policy="float32"):
-    model.compile(
-        keras.optimizers.SGD(1e-3),
-        MultiboxLoss(),
-        metrics=[confidence_loss, localization_loss, positives],
-        jit_compile=jit_compile,
-    )
-    kernels = [model.get_layer(name).kernel for name in ("head1_classes", "head1_boxes")]
-    before = [keras.ops.convert_to_numpy(kernel) for kernel in kernels]
-    logs = model.train_on_batch(images_for(model), targets_for(anchors), return_dict=True)
-    if policy != "mixed_float16":  # whose loss scale starts too high for the first step
-        for kernel, value in zip(kernels, before):
-            assert np.any(keras.ops.convert_to_numpy(kernel) != value)
-    return logs
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, policy, jit_compile",
     [
-        ("ssd300", "float32", False),
-        ("ssd300", "float32", True),
-        ("ssd300", "mixed_float16", False),
-        ("ssd300", "mixed_float16", True),
-        ("ssd300", "mixed_bfloat16", False),
         ("ssd300", "mixed_bfloat16", True),
-        # The same layers and one level more: all six pass, two are enough for every day.
-        ("ssd512", "float32", False),
-        ("ssd512", "mixed_float16", True),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                ("ssd300", "float32", False),
+                ("ssd300", "float32", True),
+                ("ssd300", "mixed_float16", False),
+                ("ssd300", "mixed_float16", True),
+                ("ssd300", "mixed_bfloat16", False),
+                # The same layers and one level more: all six pass, two are enough.
+                ("ssd512", "float32", False),
+                ("ssd512", "mixed_float16", True),
+            ]
+        ),
     ],
 )
 def test_trains_a_step(name, policy, jit_compile):
@@ -202,17 +197,36 @@ def test_trains_a_step(name, policy, jit_compile):
         "ssd300": (ssd300, ssd300_anchors()),
         "ssd512": (ssd512, ssd512_anchors()),
     }[name]
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        model = build(3, **SMALL)
-    finally:
-        keras.config.set_dtype_policy(before)
+    model = with_policy(policy, build, 3, **SMALL)
     for layer in ("block4_norm", "head1_classes", "head2_boxes", "raw"):
         assert model.get_layer(layer).compute_dtype == "float32"
-    logs = train_one_step(model, anchors, jit_compile, policy)
-    assert all(np.isfinite(value) for value in logs.values())
+    model.compile(
+        keras.optimizers.SGD(1e-3),
+        MultiboxLoss(),
+        metrics=[confidence_loss, localization_loss, positives],
+        jit_compile=jit_compile,
+    )
+    targets = targets_of_all_sizes(anchors)
+    logs = trains(model, images_for(model), targets)
     np.testing.assert_allclose(
         logs["loss"], logs["confidence_loss"] + logs["localization_loss"], rtol=1e-4
     )
-    assert logs["positives"] == np.sum(targets_for(anchors)[..., 0] > 0) / 2
+    assert logs["positives"] == np.sum(targets[..., 0] > 0) / 2
+
+
+def test_a_model_knows_its_anchors(tmp_path):
+    model = ssd300(1, weights=None, width=1 / 64, scales="coco", clip_anchors=True)
+    np.testing.assert_array_equal(anchors_of(model), ssd300_anchors("coco", clip=True))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(anchors_of(loaded), ssd300_anchors("coco", clip=True))
+    np.testing.assert_array_equal(
+        anchors_of(ssd512(1, weights=None, width=1 / 64)), ssd512_anchors()
+    )
+
+
+def test_a_model_without_anchors():
+    images = keras.Input((8, 8, 3))
+    model = keras.Model(images, keras.layers.Flatten()(images), name="flat")
+    with pytest.raises(ValueError, match='"flat" has no anchors: expected one built by ssd300'):
+        anchors_of(model)
