@@ -3,7 +3,7 @@
 A sample holds `image` uint8 `[H, W, 3]` (RGB) and, by task, `mask` uint8 `[H, W, 1]` (class
 index, 255 = ignore) or `boxes` float32 `[N, 4]` (xyxy relative to the image) with `labels` int64
 `[N]` and `difficult` bool `[N]`. An op draws its geometry once and applies it by type: the image
-bilinearly, the mask by nearest neighbour, so that no class index is ever invented, the boxes by
+bilinearly, the mask by nearest neighbor, so that no class index is ever invented, the boxes by
 the same affine map; what lies outside the image becomes one color and *ignore*. `seed` is an int
 `[2]` tensor as in `tf.image.stateless_*`: the same seed gives the same sample, eagerly and in
 tf.data, whatever the number of threads.
@@ -22,7 +22,7 @@ import tensorflow as tf
 from kerasdense.boxes import geometry
 from kerasdense.metrics.labels import IGNORE
 
-PADDING = 127  # grey level outside the image; those pixels are ignored by loss and metrics
+PADDING = 127  # gray level outside the image; those pixels are ignored by loss and metrics
 
 # Liu et al., SSD: Single Shot MultiBox Detector (2016), sec. 2.2 and 3.6, and the authors'
 # published training configuration.
@@ -32,7 +32,7 @@ CROP_SCALES = 0.3, 1.0  # side of the crop, relative to the picture's
 CROP_ASPECTS = 0.5, 2.0  # width / height of the crop, in pixels
 CROP_TRIALS = 50  # windows to choose from
 
-LUMA = 0.2989, 0.587, 0.114  # share of R, G, B in grey, as in tf.image
+LUMA = 0.2989, 0.587, 0.114  # share of R, G, B in gray, as in tf.image
 
 
 def compose(*ops):
@@ -250,7 +250,7 @@ def photometric_jitter(brightness=32.0, contrast=0.5, saturation=0.5, hue=18.0):
     """Changes the colors: brightness, contrast, saturation and hue, each uniformly.
 
     Args:
-        brightness: largest shift, in grey levels.
+        brightness: largest shift, in gray levels.
         contrast, saturation: largest relative change; 0.5 draws factors from 0.5 to 1.5.
         hue: largest shift, in degrees.
 
@@ -262,8 +262,8 @@ def photometric_jitter(brightness=32.0, contrast=0.5, saturation=0.5, hue=18.0):
         draw = tf.random.stateless_uniform([4], seed, -1.0, 1.0)
         image = tf.cast(sample["image"], tf.float32) + draw[0] * brightness
         image = tf.image.adjust_contrast(image, 1.0 + draw[1] * contrast)
-        image = _grey_levels(_saturated(image, 1.0 + draw[2] * saturation))
-        image = _grey_levels(tf.image.adjust_hue(image, draw[3] * hue / 360.0))
+        image = _gray_levels(_saturated(image, 1.0 + draw[2] * saturation))
+        image = _gray_levels(tf.image.adjust_hue(image, draw[3] * hue / 360.0))
         return sample | {"image": _as_uint8(image)}
 
     return apply
@@ -279,7 +279,7 @@ def photometric_distortion(
     each pixel alone.
 
     Args:
-        brightness: largest shift, in grey levels.
+        brightness: largest shift, in gray levels.
         contrast, saturation: largest relative change; 0.5 draws factors from 0.5 to 1.5.
         hue: largest shift, in degrees.
         probability: how often each of the four changes happens.
@@ -298,7 +298,7 @@ def photometric_distortion(
         contrast_first = draw[8] < 0.5
 
         def change(image, happens, function):
-            return tf.cond(happens, lambda: _grey_levels(function(image)), lambda: image)
+            return tf.cond(happens, lambda: _gray_levels(function(image)), lambda: image)
 
         def contrasted(image):
             return image * (1.0 + amount[1] * contrast)
@@ -337,14 +337,14 @@ def _as_uint8(image):
     return tf.cast(image + 0.5, tf.uint8)  # all >= 0: rounds to nearest
 
 
-def _grey_levels(image):
+def _gray_levels(image):
     return tf.clip_by_value(image, 0.0, 255.0)
 
 
 def _saturated(image, factor):
-    """A blend with grey: tf.image.adjust_saturation turns some pure reds grey."""
-    grey = tf.repeat(tf.constant(LUMA)[:, None], 3, axis=1)  # [3, 3]
-    mixing = factor * tf.eye(3) + (1.0 - factor) * grey
+    """A blend with gray: tf.image.adjust_saturation turns some pure reds gray."""
+    gray = tf.repeat(tf.constant(LUMA)[:, None], 3, axis=1)  # [3, 3]
+    mixing = factor * tf.eye(3) + (1.0 - factor) * gray
     return tf.reshape(tf.matmul(tf.reshape(image, [-1, 3]), mixing), tf.shape(image))
 
 

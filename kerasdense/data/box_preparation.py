@@ -9,8 +9,7 @@ import dataclasses
 import numpy as np
 import tensorflow_datasets as tfds
 
-from kerasdense.data import formats
-from kerasdense.data import preparation
+from kerasdense.data import classes, files, formats, preparation, reading
 
 WITHOUT_OBJECTS = "an image without objects needs an annotation without <object>"
 
@@ -84,15 +83,14 @@ def box_features():
 
 def detection_info(builder, class_names):
     """Returns the DatasetInfo of a detection builder, with a palette in which no class is black."""
-    colors = preparation.default_palette(256)[1:]
-    palette = [colors[index % len(colors)] for index in range(len(class_names))]
+    palette = classes.box_palette(len(class_names))
     return preparation.dataset_info(builder, class_names, palette, box_features())
 
 
 def check_pairs(pairs, split, origin):
-    """`preparation.check_pairs` of images and annotations."""
+    """`files.check_pairs` of images and annotations."""
     cure = f"Restore the file or take the entry out ({WITHOUT_OBJECTS})."
-    return preparation.check_pairs(pairs, split, origin, truth="Annotation", cure=cure)
+    return files.check_pairs(pairs, split, origin, truth="Annotation", cure=cure)
 
 
 def read_voc(path):
@@ -133,7 +131,7 @@ def generate_examples(builder, split, pairs, read_objects):
     Args:
         builder: a detection builder with a `preparation.SourceConfig`.
         split: its name.
-        pairs: `preparation.Pair`s of the split.
+        pairs: `files.Pair`s of the split.
         read_objects: function from a pair to its `Objects`.
 
     Raises:
@@ -159,7 +157,7 @@ def encode_example(pair, objects, tally):
     Raises:
         ValueError: an unreadable image.
     """
-    encoded, image = preparation.read_image(pair.image)
+    encoded, image = reading.read_image(pair.image)
     width, height = image.size
     extent = np.array([width, height, width, height], np.float64)
     clipped = np.clip(objects.boxes, 0, extent)  # [N, 4]
@@ -176,7 +174,7 @@ def encode_example(pair, objects, tally):
     tally.add_odd("clipped boxes", is_clipped.sum(), pair.name)
     tally.overhang = max(tally.overhang, overhang[is_clipped].max(initial=0.0))
     tally.add_odd("stated size absent or wrong", objects.size != (height, width), pair.name)
-    is_turned = image.getexif().get(preparation.EXIF_ORIENTATION, 1) != 1
+    is_turned = image.getexif().get(reading.EXIF_ORIENTATION, 1) != 1
     tally.add_odd("EXIF orientation not applied", is_turned, pair.name)
     return {
         "image": encoded,

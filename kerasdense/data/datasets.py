@@ -68,14 +68,12 @@ def load(name, source=None, prepared_dir=None):
     return preparation.prepare(builder_class, config, found, key, prepared_dir)
 
 
-def classes(builder, task):
-    """Class names and palette of a prepared dataset, by task.
+def classes(builder, kind):
+    """Class names and palette of a prepared dataset: (list of str, list of [r, g, b]).
 
-    `task`: "segmentation", "detection" or "classification"; where a dataset has masks and boxes,
-    the classes of the last two are those of its boxes.
-    Returns (list of str, list of [r, g, b]).
+    `kind`: "mask" or "box"; it matters only where a dataset has both.
     """
     metadata = builder.info.metadata
-    kind = "box_" if task != "segmentation" and "box_class_names" in metadata else ""
-    palette = [list(color) for color in metadata[f"{kind}palette"]]
-    return list(metadata[f"{kind}class_names"]), palette
+    prefix = "box_" if kind == "box" and "box_class_names" in metadata else ""
+    palette = [list(color) for color in metadata[f"{prefix}palette"]]
+    return list(metadata[f"{prefix}class_names"]), palette

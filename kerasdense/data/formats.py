@@ -1,5 +1,4 @@
-"""Box files of others, read and written: PASCAL VOC XML and result files, MOT ground truth and
-detections. Standard library and NumPy only.
+"""Box files of others, read and written: PASCAL VOC's and MOT's. Standard library and NumPy only.
 
 N boxes. A "continuous" box is (left, top, right, bottom) in pixels, with right - left its width.
 VOC files hold 1-based inclusive pixels instead: there the width is xmax - xmin + 1.
@@ -21,6 +20,7 @@ VOC_SIDES = ("xmin", "ymin", "xmax", "ymax")
 RESULTS_NAME = re.compile(r"comp[34]_det_(?P<image_set>[^_]*)_(?P<class_name>.+)\.txt")
 RESULTS_FORM = "comp4_det_IMAGESET_CLASS.txt"
 RESULTS_LINE = "image_id score xmin ymin xmax ymax"
+LISTED = re.compile(r"(.+?)(\s+(-1|0|1))?")  # an image, in lists of one class with a flag
 MOT_LINE = "frame,id,left,top,width,height,confidence, then up to three more fields"
 ROUNDING = 1e-3  # pixels: what writing a box with few decimals may take from its width
 
@@ -117,6 +117,34 @@ def voc_to_continuous(boxes):
     Then right - left is xmax - xmin + 1, the width by which the VOC devkit reckons.
     """
     return np.asarray(boxes) - VOC_SHIFT
+
+
+def continuous_to_voc(boxes):
+    """The inverse of `voc_to_continuous`."""
+    return np.asarray(boxes) + VOC_SHIFT
+
+
+def write_voc_xml(path, annotation):
+    """Writes a `VocAnnotation`; an existing file is replaced. `read_voc_xml` gives it back."""
+    root = ElementTree.Element("annotation")
+
+    def add(parent, **texts):
+        for tag, text in texts.items():
+            ElementTree.SubElement(parent, tag).text = text
+
+    if annotation.file_name:
+        add(root, filename=annotation.file_name)
+    if annotation.size:
+        height, width = map(str, annotation.size)
+        add(ElementTree.SubElement(root, "size"), width=width, height=height, depth="3")
+    for name, box, difficult in zip(annotation.names, annotation.boxes, annotation.difficult):
+        element = ElementTree.SubElement(root, "object")
+        add(element, name=name, difficult=str(int(difficult)))
+        sides = (f"{side:.9g}" for side in box)
+        add(ElementTree.SubElement(element, "bndbox"), **dict(zip(VOC_SIDES, sides)))
+    ElementTree.indent(root)
+    text = ElementTree.tostring(root, encoding="unicode") + "\n"
+    Path(path).write_text(text, encoding="utf-8")
 
 
 def _xml_box(element, place):
@@ -216,6 +244,24 @@ def write_mot(path, frames, boxes, scores):
 
 
 # --- VOC results -------------------------------------------------------------------------------
+
+
+def read_image_set(path):
+    """The images that a list of VOC's `ImageSets` names, one a line: list of str.
+
+    In the lists of one class a flag follows, -1, 0 or 1; it is not looked at.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no image, or one that stands twice.
+    """
+    images = [LISTED.fullmatch(line)[1] for _, line in _lines(path, "Image set")]
+    if not images:
+        raise ValueError(f"Image set '{path}' names no image.")
+    if len(set(images)) < len(images):
+        twice = next(image for image in images if images.count(image) > 1)
+        raise ValueError(f"Image set '{path}' names '{twice}' more than once.")
+    return images
 
 
 def read_voc_results(directory, class_names=None):
@@ -319,7 +365,7 @@ def write_voc_results(directory, image_set, image_ids, detections, class_names):
                 f"Detections of '{image_id}': expected one label a box, received {len(labels)} "
                 f"for {len(boxes)}."
             )
-        for label, score, box in zip(labels, scores, boxes + VOC_SHIFT):
+        for label, score, box in zip(labels, scores, continuous_to_voc(boxes)):
             if not 0 <= label < len(class_names):
                 raise ValueError(
                     f"Detections of '{image_id}': expected labels from 0 to "

@@ -1,9 +1,11 @@
 """The pipelines from a prepared dataset to batches: one for training, two for evaluation.
 
 All read the prepared (TFDS) form of a dataset and differ in everything else: training draws
-without end from shuffled, augmented samples; evaluation takes every sample once, segmentation at
-its full size, detection warped to the model's.
+without end from shuffled, augmented samples; evaluation takes every sample once, at its full size
+or warped to a model's.
 """
+
+import dataclasses
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -14,46 +16,64 @@ from kerasdense.metrics.labels import IGNORE
 SHUFFLE_BYTES = 512 * 2**20  # of encoded examples kept in memory to draw from
 PREFETCHED = 4  # batches ready for the model
 
-# What a task reads of an example; no other picture in it is decoded.
-SEGMENTATION = ("image", "mask", "file_name")
-DETECTION = ("image", "boxes", "labels", "difficult", "file_name")
 
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A split of a prepared dataset, and what of its examples is read.
 
-def class_map(sample):
-    """The target of segmentation: the mask as uint8 `[H, W]`."""
-    return tf.squeeze(sample["mask"], -1)
+    `builder`: a prepared TFDS builder, see `kerasdense.data.datasets.load`; `name`: of the split,
+    e.g. "train"; `features`: names of what a sample holds: no other picture in it is decoded.
 
-
-def image_labels(num_classes):
-    """The target of multi-label classification, a function of a sample: float32 `[C]`.
-
-    From `labels` and `difficult` of the sample's objects, for each class: 1, an object of it is in
-    the picture; 0, none; -1, only difficult ones, so that the label does not count. To be right,
-    the labels need all objects: augmentation for them must not crop.
-
-    Reference: Everingham et al., The PASCAL VOC challenge 2007, development kit: the image sets of
-    the classification task mark such pictures as difficult.
+    Raises:
+        ValueError: If the split does not exist or is empty, or the dataset lacks a feature.
     """
 
-    def targets(sample):
-        shown = tf.one_hot(sample["labels"], num_classes, True, False, dtype=tf.bool)  # [N, C]
-        easy = tf.reduce_any(shown & ~sample["difficult"][:, None], axis=0)  # [C]
-        difficult = tf.reduce_any(shown, axis=0)
-        return tf.where(easy, 1.0, tf.where(difficult, -1.0, 0.0))
+    builder: object
+    name: str
+    features: tuple
 
-    return targets
+    def __post_init__(self):
+        splits, stored = self.builder.info.splits, self.builder.info.features
+        if self.name not in splits:
+            raise ValueError(
+                f"{self.builder.name} has no split '{self.name}'. It has: {', '.join(splits)}."
+            )
+        if not self.count:
+            raise ValueError(f"The split '{self.name}' of {self.builder.name} is empty.")
+        missing = [name for name in self.features if name not in stored]
+        if missing:
+            raise ValueError(
+                f"{self.builder.name} holds no {' and no '.join(missing)}, but "
+                f"{', '.join(self.features)} are to be read. It holds: {', '.join(stored)}."
+            )
+
+    @property
+    def count(self):
+        """Number of its examples."""
+        return self.builder.info.splits[self.name].num_examples
+
+    def records(self):
+        """The examples in their stored order, pictures still encoded."""
+        pictures = [name for name in self.builder.info.features if self._is_picture(name)]
+        return self.builder.as_dataset(
+            split=self.name,
+            decoders=dict.fromkeys(pictures, tfds.decode.SkipDecoding()),
+            read_config=tfds.ReadConfig(try_autocache=False),
+        ).map(lambda record: {name: record[name] for name in self.features})
+
+    def decode(self, record):
+        """One of `records` with its pictures decoded: uint8 [H, W, 3], masks [H, W, 1]."""
+        stored = self.builder.info.features
+        return {
+            name: stored[name].decode_example(value) if self._is_picture(name) else value
+            for name, value in record.items()
+        }
+
+    def _is_picture(self, name):
+        return isinstance(self.builder.info.features[name], tfds.features.Image)
 
 
-def train_batches(
-    builder,
-    split,
-    batch_size,
-    augment,
-    seed=0,
-    first_step=0,
-    features=SEGMENTATION,
-    targets=class_map,
-):
+def train_batches(split, batch_size, augment, targets, seed=0, first_step=0):
     """Shuffled, augmented batches without end, ready for `Model.fit`.
 
     The order of the steps, and why: records are shuffled while they are still small (encoded),
@@ -63,32 +83,27 @@ def train_batches(
     continues it exactly where an interrupted run left off, without decoding what came before.
 
     Args:
-        builder: a prepared TFDS builder, see `kerasdense.datasets.load`.
-        split: name of the split, e.g. `"train"`.
+        split: a `Split`.
         batch_size: samples a batch.
         augment: `op(sample, seed) -> sample` of `kerasdense.data.augment` that gives all samples
             the same static size.
+        targets: `(sample) -> tensor` of one augmented sample, of a static shape: `targets(model)`
+            of a task.
         seed: seed of the order and of the augmentation, at least 0.
         first_step: number of batches to leave out at the start.
-        features: names of the features a sample holds: `SEGMENTATION` or `DETECTION`.
-        targets: `(sample) -> tensor` of one augmented sample, of a static shape; for detection
-            e.g. `lambda sample: anchors.encode_targets(sample["boxes"], sample["labels"], boxes)`,
-            for classification `image_labels(num_classes)`.
 
     Returns:
         A `tf.data.Dataset` of `(images, targets)`: uint8 `[B, H, W, 3]` and what `targets` gives,
-        batched (by default uint8 `[B, H, W]`, 255 = ignore), with static shapes (XLA needs them).
+        batched, with static shapes (XLA needs them).
 
     Raises:
-        ValueError: If the split does not exist or is empty, the dataset lacks one of the
-            features, `batch_size` is not positive, or `seed` is negative.
+        ValueError: If `batch_size` is not positive, or `seed` is negative.
     """
-    count = _split_size(builder, split)
     _check_batch_size(batch_size)
     if seed < 0:
         raise ValueError(f"The seed of a pipeline must be at least 0, received {seed}.")
-    records = _records(builder, split, features)
-    bytes_each = max(1, builder.info.splits[split].num_bytes // count)
+    records, count = split.records(), split.count
+    bytes_each = max(1, split.builder.info.splits[split.name].num_bytes // count)
     buffer = min(count, max(256, SHUFFLE_BYTES // bytes_each))
     first_example = first_step * batch_size
     first_pass, done_in_pass = divmod(first_example, count)
@@ -101,7 +116,7 @@ def train_batches(
         return shuffled.skip(tf.where(number == first_pass, tf.cast(done_in_pass, tf.int64), 0))
 
     def decode_and_augment(index, record):
-        sample = augment(_decode(builder, record), tf.stack([tf.cast(seed, tf.int64), index]))
+        sample = augment(split.decode(record), tf.stack([tf.cast(seed, tf.int64), index]))
         return sample["image"], targets(sample)
 
     return (
@@ -115,15 +130,14 @@ def train_batches(
     )
 
 
-def eval_batches(builder, split, batch_size=1, multiple=1):
-    """Every sample of a split for segmentation, once, in order, at its full size.
+def full_size_batches(split, batch_size=1, multiple=1):
+    """Every sample of a split with label maps, once, in order, at its full size.
 
     Images of different sizes in one batch are padded at the bottom and the right: the image with
-    grey, the mask with *ignore*, so that padding never counts.
+    gray, the mask with *ignore*, so that padding never counts.
 
     Args:
-        builder: a prepared TFDS builder, see `kerasdense.datasets.load`.
-        split: name of the split, e.g. `"val"`.
+        split: a `Split` with the features `image`, `mask` and `file_name`.
         batch_size: samples a batch; the last batch may hold fewer.
         multiple: heights and widths are padded up to a multiple of this, which bounds how many
             programs a compiler such as XLA must build; 1 leaves the sizes as they are.
@@ -133,8 +147,7 @@ def eval_batches(builder, split, batch_size=1, multiple=1):
         (255 = ignore) and `file_name` string `[B]`. Its cardinality is known.
 
     Raises:
-        ValueError: If the split does not exist or is empty, the dataset has no masks, or
-            `batch_size` is not positive.
+        ValueError: If `batch_size` is not positive.
     """
 
     def pad(sample):
@@ -143,7 +156,7 @@ def eval_batches(builder, split, batch_size=1, multiple=1):
         paddings = [[0, missing[0]], [0, missing[1]]]
         return {
             "image": tf.pad(sample["image"], [*paddings, [0, 0]], constant_values=PADDING),
-            "mask": tf.pad(class_map(sample), paddings, constant_values=IGNORE),
+            "mask": tf.pad(sample["mask"][..., 0], paddings, constant_values=IGNORE),
             "file_name": sample["file_name"],
         }
 
@@ -152,19 +165,18 @@ def eval_batches(builder, split, batch_size=1, multiple=1):
         "mask": tf.constant(IGNORE, tf.uint8),
         "file_name": "",
     }
-    return _in_order(builder, split, SEGMENTATION, pad, batch_size, padding_values)
+    return _in_order(split, pad, batch_size, padding_values)
 
 
-def detection_eval_batches(builder, split, size, batch_size=1, targets=None):
-    """Every sample of a split for detection, once, in order, its image warped to `size`.
+def warped_batches(split, size, batch_size=1, targets=None):
+    """Every sample of a split with boxes, once, in order, its image warped to `size`.
 
     Boxes are relative to the image, so warping leaves them as they are; times `size` of the
     sample they are pixels of the original image.
 
     Args:
-        builder: a prepared TFDS builder, see `kerasdense.datasets.load`.
-        split: name of the split, e.g. `"val"`.
-        size: `(height, width)` of the model's input, in pixels.
+        split: a `Split` with the features `image`, `boxes`, `labels`, `difficult`, `file_name`.
+        size: `(height, width)` of the images to give, in pixels.
         batch_size: samples a batch; the last batch may hold fewer.
         targets: as in `train_batches`, to measure a validation loss; None leaves them out.
 
@@ -176,8 +188,7 @@ def detection_eval_batches(builder, split, size, batch_size=1, targets=None):
         asked for, `[B, ...]`. Its cardinality is known.
 
     Raises:
-        ValueError: If the split does not exist or is empty, the dataset has no boxes, or
-            `batch_size` or `size` is not positive.
+        ValueError: If `batch_size` or `size` is not positive.
     """
     to_size = warp(size)
 
@@ -196,18 +207,17 @@ def detection_eval_batches(builder, split, size, batch_size=1, targets=None):
     }
     if targets is not None:
         padding_values["targets"] = None  # zero of any type; padded nowhere either
-    return _in_order(builder, split, DETECTION, warp_and_encode, batch_size, padding_values)
+    return _in_order(split, warp_and_encode, batch_size, padding_values)
 
 
-def _in_order(builder, split, features, prepare, batch_size, padding_values):
+def _in_order(split, prepare, batch_size, padding_values):
     """Every sample of a split once, decoded, given to `prepare`, and batched."""
-    count = _split_size(builder, split)
     _check_batch_size(batch_size)
     return (
-        _records(builder, split, features)
-        .map(lambda record: prepare(_decode(builder, record)), num_parallel_calls=tf.data.AUTOTUNE)
+        split.records()
+        .map(lambda record: prepare(split.decode(record)), num_parallel_calls=tf.data.AUTOTUNE)
         .padded_batch(batch_size, padding_values=padding_values)
-        .apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
+        .apply(tf.data.experimental.assert_cardinality(-(-split.count // batch_size)))
         .prefetch(PREFETCHED)
         .with_options(_options())
     )
@@ -223,43 +233,6 @@ def _options():
     options = tf.data.Options()
     options.autotune.enabled = False
     return options
-
-
-def _records(builder, split, features):
-    """The examples of a split in their stored order: only `features`, pictures still encoded."""
-    stored = builder.info.features
-    missing = [name for name in features if name not in stored]
-    if missing:
-        raise ValueError(
-            f"{builder.name} holds no {' and no '.join(missing)}, but {', '.join(features)} are "
-            f"to be read. It holds: {', '.join(stored)}."
-        )
-    pictures = [name for name in stored if isinstance(stored[name], tfds.features.Image)]
-    return builder.as_dataset(
-        split=split,
-        decoders=dict.fromkeys(pictures, tfds.decode.SkipDecoding()),
-        read_config=tfds.ReadConfig(try_autocache=False),
-    ).map(lambda record: {name: record[name] for name in features})
-
-
-def _decode(builder, record):
-    stored = builder.info.features
-    return {
-        name: stored[name].decode_example(value)  # uint8 [H, W, 3 or 1]
-        if isinstance(stored[name], tfds.features.Image)
-        else value
-        for name, value in record.items()
-    }
-
-
-def _split_size(builder, split):
-    splits = builder.info.splits
-    if split not in splits:
-        raise ValueError(f"{builder.name} has no split '{split}'. It has: {', '.join(splits)}.")
-    count = splits[split].num_examples
-    if not count:
-        raise ValueError(f"The split '{split}' of {builder.name} is empty.")
-    return count
 
 
 def _check_batch_size(batch_size):

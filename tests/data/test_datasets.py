@@ -3,10 +3,10 @@
 Legend: small trees are written with Pillow; classes and sizes are chosen in each test.
 """
 
-import io
 import os
 import resource
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -14,9 +14,8 @@ import tensorflow_datasets as tfds
 from conftest import REAL_DATA, needs_real_data
 from PIL import Image
 
-from kerasdense.data import datasets
+from kerasdense.data import classes, datasets, mask_preparation, preparation, reading
 from kerasdense.data.sources import camvid, cityscapes, toy_streets, voc_segmentation
-from kerasdense.data import preparation
 from kerasdense.data.sources import folder as folder_module
 from kerasdense.metrics.labels import IGNORE
 
@@ -34,7 +33,7 @@ def label_map(*values, size=(WIDTH, HEIGHT), mode="L"):
     image = Image.fromarray(np.tile(row, (size[1], 1)))
     if mode == "P":
         image = image.convert("L")
-        image.putpalette(sum(preparation.default_palette(256), []))
+        image.putpalette(sum(classes.default_palette(256), []))
     return image
 
 
@@ -111,6 +110,18 @@ def test_unknown_names_list_what_exists():
         datasets.load("toy_streets", "x")
 
 
+def test_the_classes_of_masks_and_of_boxes():
+    def builder(**metadata):
+        return types.SimpleNamespace(info=types.SimpleNamespace(metadata=metadata))
+
+    one = builder(class_names=["sky", "car"], palette=[(0, 0, 9), (9, 0, 0)])
+    for kind in ("mask", "box"):
+        assert datasets.classes(one, kind) == (["sky", "car"], [[0, 0, 9], [9, 0, 0]])
+    both = builder(**one.info.metadata, box_class_names=["car"], box_palette=[[1, 2, 3]])
+    assert datasets.classes(both, "mask") == datasets.classes(one, "mask")
+    assert datasets.classes(both, "box") == (["car"], [[1, 2, 3]])
+
+
 def test_names_match_builders_and_stay_out_of_the_tfds_registry():
     from tensorflow_datasets.core import registered
 
@@ -183,7 +194,7 @@ def test_an_interrupted_preparation_is_not_used(own_tree, tmp_path, monkeypatch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder_module.preparation, "encode_example", interrupt)
+        patch.setattr(mask_preparation, "encode_example", interrupt)
         with pytest.raises(KeyboardInterrupt):
             datasets.load("folder", own_tree, tmp_path / "prepared")
     assert prepared(tmp_path) == []
@@ -246,9 +257,9 @@ def jpeg_mask(root):
     ("act", "message"),
     [
         (break_mask(label_map(0, 1, size=(8, 7))), "is 8x7 but its image .*3.png' is 8x6"),
-        (break_mask(photo()), "is mode RGB; expected 8-bit grey or palette"),
-        (break_mask(photo(mode="RGBA")), "is mode RGBA; expected 8-bit grey or palette"),
-        (break_mask(Image.fromarray(np.zeros((6, 8), np.uint16))), "is 16-bit grey; expected"),
+        (break_mask(photo()), "is mode RGB; expected 8-bit gray or palette"),
+        (break_mask(photo(mode="RGBA")), "is mode RGBA; expected 8-bit gray or palette"),
+        (break_mask(Image.fromarray(np.zeros((6, 8), np.uint16))), "is 16-bit gray; expected"),
         (break_mask(label_map(0, 2)), r"contains class 2 but classes.txt has 2 classes \(0-1"),
         (truncate("images"), "cannot be decoded .*truncated"),
         (truncate("masks"), "cannot be decoded .*truncated"),
@@ -298,48 +309,9 @@ def test_camvid_split_needs_list_and_folder(camvid_tree, tmp_path):
         datasets.load("camvid", camvid_tree, tmp_path / "prepared")
 
 
-# --- pixel formats -----------------------------------------------------------------------------
-
-
-def read(image, path, **options):
-    image.save(path, **options)
-    encoded, _ = preparation.read_image(path)
-    return encoded, np.asarray(Image.open(io.BytesIO(encoded)))
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "png"])
-def test_plain_rgb_files_keep_their_bytes(tmp_path, suffix):
-    path = tmp_path / f"x.{suffix}"
-    encoded, _ = read(photo(), path)
-    assert encoded == path.read_bytes()
-
-
-def test_other_modes_become_rgb(tmp_path):
-    for mode in ("L", "LA", "RGBA", "P", "1"):
-        image = photo(mode=mode)
-        encoded, pixels = read(image, tmp_path / f"{mode}.png")
-        np.testing.assert_array_equal(pixels, np.asarray(image.convert("RGB")), err_msg=mode)
-        assert encoded.startswith(b"\x89PNG")
-    encoded, pixels = read(photo(mode="CMYK"), tmp_path / "x.jpg", quality=100)
-    assert pixels.shape == (HEIGHT, WIDTH, 3) and encoded.startswith(b"\x89PNG")
-
-
-def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
-    # 65535 / 256 = 255, 32768 / 256 = 128, 255 / 256 = 0
-    image = Image.fromarray(np.array([[65535, 32768, 255, 0]], np.uint16))
-    _, pixels = read(image, tmp_path / "x.png")
-    np.testing.assert_array_equal(pixels[0], np.repeat([[255], [128], [0], [0]], 3, axis=1))
-
-
-def test_float_pixels_are_refused(tmp_path):
-    Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "x.tif")
-    with pytest.raises(ValueError, match="x.tif' has floating point pixels"):
-        preparation.read_image(tmp_path / "x.tif")
-
-
 def test_exif_orientation_turns_neither_and_is_named(own_tree, tmp_path):
     exif = Image.Exif()
-    exif[preparation.EXIF_ORIENTATION] = 6  # shown turned by a quarter
+    exif[reading.EXIF_ORIENTATION] = 6  # shown turned by a quarter
     (own_tree / "images" / "day" / "3.png").unlink()
     path = own_tree / "images" / "day" / "3.jpg"
     photo().save(path, exif=exif)
@@ -348,44 +320,6 @@ def test_exif_orientation_turns_neither_and_is_named(own_tree, tmp_path):
     save(label_map(0, size=(HEIGHT, WIDTH)), own_tree / "masks" / "day" / "3.png")
     with pytest.raises(ValueError, match="EXIF orientation 6"):
         datasets.load("folder", own_tree, tmp_path / "prepared")
-
-
-def test_masks_of_few_bits_keep_their_indices(tmp_path):
-    for mode, values in (("1", [0, 1]), ("P", [0, 1, 2, 3])):
-        if mode == "1":
-            image = Image.fromarray(np.array([values], bool))
-        else:
-            image = label_map(*values, size=(4, 1), mode="P")
-        image.save(tmp_path / "x.png", **({"bits": 2} if mode == "P" else {}))
-        np.testing.assert_array_equal(preparation.read_mask(tmp_path / "x.png"), [values])
-
-
-def test_two_bit_grey_masks_keep_their_indices(tmp_path):
-    import struct
-    import zlib
-
-    def chunk(kind, data):
-        checksum = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + checksum
-
-    # one row of four 2-bit samples 0, 1, 2, 3 = 0b00011011 after the filter byte 0
-    header = struct.pack(">IIBBBBB", 4, 1, 2, 0, 0, 0, 0)
-    data = (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(bytes([0, 0b00011011])))
-        + chunk(b"IEND", b"")
-    )
-    (tmp_path / "x.png").write_bytes(data)
-    np.testing.assert_array_equal(preparation.read_mask(tmp_path / "x.png"), [[0, 1, 2, 3]])
-
-
-def test_default_palette_is_the_voc_color_map():
-    # VOC2012: aeroplane (128, 0, 0), person 15 (192, 128, 128), tvmonitor 20 (0, 64, 128)
-    palette = preparation.default_palette(255)
-    assert palette[0] == [0, 0, 0] and palette[1] == [128, 0, 0]
-    assert palette[15] == [192, 128, 128] and palette[20] == [0, 64, 128]
-    assert len({tuple(color) for color in palette}) == 255
 
 
 # --- voc_segmentation --------------------------------------------------------------------------
@@ -475,6 +409,9 @@ def test_folder_classes_and_images_are_checked(own_tree):
     (own_tree / "classes.txt").unlink()
     with pytest.raises(FileNotFoundError, match="classes.txt' does not exist"):
         find(own_tree, "default")
+    write_lines(own_tree / "classes.txt", *range(256))  # indices 0 to 255, which is ignore
+    with pytest.raises(ValueError, match="classes.txt' has 256 classes; at most 255 fit in 8 bits"):
+        find(own_tree, "default")
     write_lines(own_tree / "classes.txt", "sky")
     shutil.rmtree(own_tree / "images" / "day")
     with pytest.raises(ValueError, match="found 0 images"):
@@ -496,7 +433,7 @@ def test_cityscapes_table():
     # the ends and the gaps of the official table: road 7 -> 0, caravan 29 and trailer 30 ignored,
     # train 31 -> 16, bicycle 33 -> 18
     assert table[[7, 29, 30, 31, 33]].tolist() == [0, IGNORE, IGNORE, 16, 18]
-    assert table[[0, 1, 255]].tolist() == [IGNORE] * 3 and table[34] == preparation.INVALID
+    assert table[[0, 1, 255]].tolist() == [IGNORE] * 3 and table[34] == mask_preparation.INVALID
 
 
 def test_cityscapes_splits_and_coarse(tmp_path):

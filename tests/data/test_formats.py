@@ -116,6 +116,33 @@ def test_continuous_widths_are_the_devkits():
     boxes = formats.voc_to_continuous([[5, 6, 5, 6], [1, 1, 500, 375]])
     np.testing.assert_array_equal(boxes, [[4, 5, 5, 6], [0, 0, 500, 375]])
     assert formats.voc_to_continuous(np.zeros((0, 4))).shape == (0, 4)
+    pixels = formats.continuous_to_voc([[4, 5, 5, 6], [0, 0, 500, 375]])
+    np.testing.assert_array_equal(pixels, [[5, 6, 5, 6], [1, 1, 500, 375]])
+
+
+def test_voc_xml_round_trip(tmp_path):
+    """What is written is what the devkit writes, and what is read is what was given."""
+    given = formats.VocAnnotation(
+        (375, 500), "dog & cat.jpg", ["person", "dog"],
+        np.array([[11.5, 21, 20, 40], [5, 6, 5, 6]]), np.array([False, True]),
+    )  # fmt: skip
+    formats.write_voc_xml(tmp_path / "a.xml", given)
+    text = "".join(line.strip() for line in (tmp_path / "a.xml").read_text().splitlines())
+    assert text.startswith(
+        "<annotation><filename>dog &amp; cat.jpg</filename>"
+        "<size><width>500</width><height>375</height><depth>3</depth></size>"
+    )
+    assert f"<name>dog</name><difficult>1</difficult><bndbox>{DOG_BOX}</bndbox>" in text
+    for annotation in (
+        given, formats.VocAnnotation(None, None, [], np.zeros((0, 4)), np.zeros(0, bool)),
+    ):  # fmt: skip
+        formats.write_voc_xml(tmp_path / "a.xml", annotation)
+        read = formats.read_voc_xml(tmp_path / "a.xml")
+        assert (read.size, read.file_name, read.names) == (
+            annotation.size, annotation.file_name, annotation.names,
+        )  # fmt: skip
+        np.testing.assert_array_equal(read.boxes, annotation.boxes)
+        np.testing.assert_array_equal(read.difficult, annotation.difficult)
 
 
 # --- MOT ---------------------------------------------------------------------------------------
@@ -344,7 +371,7 @@ def test_what_cannot_be_written_to_voc_results(tmp_path, changes, words):
     assert not list(tmp_path.iterdir())
 
 
-# --- real files (their counts as their source states them) ---------------------------------------
+# --- real files (their counts as their source states them) -------------------------------------
 
 
 @needs_real_data("VOCdevkit/VOC2012/Annotations")

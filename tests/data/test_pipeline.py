@@ -1,6 +1,7 @@
 """The pipelines on tiny prepared datasets: order, padding, determinism, continuation."""
 
 import time
+import types
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from kerasdense.data import datasets
-from kerasdense.data import augment, pipeline
+from kerasdense.data import augment, datasets, pipeline
+from kerasdense.data.pipeline import Split
 from kerasdense.metrics.labels import IGNORE
 
+MASKS = ("image", "mask", "file_name")
+BOXES = ("image", "boxes", "labels", "difficult", "file_name")
 SIZES = {"a": (20, 30), "b": (24, 16), "c": (18, 18), "d": (20, 30), "e": (33, 17)}
 
 
@@ -83,6 +86,22 @@ def corners(sample):
 CROP = augment.compose(augment.random_scale_crop((16, 16)), augment.random_flip())
 
 
+def class_map(sample):
+    return sample["mask"][..., 0]
+
+
+def mask_batches(builder, batch_size, augment=CROP, **options):
+    """Training batches of label maps."""
+    split = Split(builder, "train", MASKS)
+    return pipeline.train_batches(split, batch_size, augment, class_map, **options)
+
+
+def box_batches(objects, batch_size, augment, **options):
+    """Training batches of `corners`."""
+    split = Split(objects, "val", BOXES)
+    return pipeline.train_batches(split, batch_size, augment, corners, **options)
+
+
 def take(batches, count):
     return [tuple(np.asarray(part) for part in batch) for batch in batches.take(count)]
 
@@ -94,7 +113,7 @@ def assert_same(first, second):
 
 
 def test_training_batches_are_static_full_and_endless(builder):
-    batches = pipeline.train_batches(builder, "train", 2, CROP)
+    batches = mask_batches(builder, 2)
     images, masks = batches.element_spec
     assert images.shape == (2, 16, 16, 3) and images.dtype == "uint8"
     assert masks.shape == (2, 16, 16) and masks.dtype == "uint8"
@@ -103,7 +122,7 @@ def test_training_batches_are_static_full_and_endless(builder):
 
 def test_each_pass_holds_every_sample_once_in_a_new_order(builder):
     whole = augment.random_scale_crop((4, 4), scales=(1, 1))
-    batches = pipeline.train_batches(builder, "train", 3, whole, seed=5)
+    batches = mask_batches(builder, 3, whole, seed=5)
     orders = [tuple(masks[:, 0, 0]) for _, masks in take(batches, 12)]
     assert all(sorted(order) == [0, 1, 2] for order in orders)
     assert len(set(orders)) > 1
@@ -111,28 +130,23 @@ def test_each_pass_holds_every_sample_once_in_a_new_order(builder):
 
 def test_the_stream_depends_on_the_seed_alone(builder):
     def stream(seed):
-        return take(pipeline.train_batches(builder, "train", 2, CROP, seed), 6)
+        return take(mask_batches(builder, 2, seed=seed), 6)
 
     assert_same(stream(0), stream(0))
     assert any(not np.array_equal(a[0], b[0]) for a, b in zip(stream(0), stream(1)))
 
 
-@pytest.mark.parametrize("first_step", [1, 3, 5])
-def test_a_later_first_step_continues_the_stream(builder, first_step):
-    whole = take(pipeline.train_batches(builder, "train", 2, CROP, seed=0), 8)
-    rest = take(
-        pipeline.train_batches(builder, "train", 2, CROP, seed=0, first_step=first_step),
-        8 - first_step,
-    )
-    assert_same(whole[first_step:], rest)
+def test_a_later_first_step_continues_the_stream(builder):
+    whole = take(mask_batches(builder, 2), 8)
+    for first_step in (1, 3, 5):  # within the first, the third and the fourth pass
+        rest = take(mask_batches(builder, 2, first_step=first_step), 8 - first_step)
+        assert_same(whole[first_step:], rest)
 
 
 def test_a_stream_of_boxes_continues_and_depends_on_the_seed_alone(objects):
     def stream(seed, first_step=0):
-        batches = pipeline.train_batches(
-            objects, "val", 2, augment.ssd_augmentation((24, 32)), seed, first_step,
-            features=pipeline.DETECTION, targets=corners,
-        )  # fmt: skip
+        op = augment.ssd_augmentation((24, 32))
+        batches = box_batches(objects, 2, op, seed=seed, first_step=first_step)
         images, targets = batches.element_spec
         assert images.shape == (2, 24, 32, 3) and images.dtype == tf.uint8
         assert targets.shape == (2, 3) and targets.dtype == tf.float32
@@ -148,17 +162,14 @@ def test_targets_see_the_augmented_sample(objects):
     def shift(sample, seed):
         return augment.warp((6, 8))(sample, seed) | {"boxes": sample["boxes"] + 0.25}
 
-    batches = pipeline.train_batches(
-        objects, "val", 5, shift, features=pipeline.DETECTION, targets=corners
-    )
-    _, targets = take(batches, 1)[0]
+    _, targets = take(box_batches(objects, 5, shift), 1)[0]
     # Sample i has i boxes at (0.1, 0.2), here at (0.35, 0.45); without boxes the sums are 0.
     expected = [[i, 0.35 * i, 0.45 * i] for i in range(5)]
     np.testing.assert_allclose(sorted(targets.tolist()), expected, atol=1e-6)
 
 
 def test_evaluation_drops_nothing_and_pads_with_ignore(builder):
-    batches = pipeline.eval_batches(builder, "train", batch_size=2)
+    batches = pipeline.full_size_batches(Split(builder, "train", MASKS), batch_size=2)
     assert len(batches) == 2
     seen = {}
     for batch in batches.as_numpy_iterator():
@@ -173,13 +184,14 @@ def test_evaluation_drops_nothing_and_pads_with_ignore(builder):
 
 
 def test_evaluation_pads_to_a_multiple(builder):
-    for batch in pipeline.eval_batches(builder, "val", multiple=16).as_numpy_iterator():
+    batches = pipeline.full_size_batches(Split(builder, "val", MASKS), multiple=16)
+    for batch in batches.as_numpy_iterator():
         assert batch["image"].shape[1:3] in {(32, 32), (48, 32)}
         assert batch["mask"].shape == batch["image"].shape[:3]
 
 
 def test_evaluation_of_boxes_drops_nothing_and_pads_without_objects(objects):
-    batches = pipeline.detection_eval_batches(objects, "val", (12, 16), batch_size=2)
+    batches = pipeline.warped_batches(Split(objects, "val", BOXES), (12, 16), batch_size=2)
     assert len(batches) == 3
     spec = batches.element_spec
     assert spec["image"].shape == (None, 12, 16, 3) and spec["image"].dtype == tf.uint8
@@ -207,70 +219,62 @@ def test_evaluation_of_boxes_drops_nothing_and_pads_without_objects(objects):
 
 
 def test_evaluation_of_boxes_sees_what_training_sees(objects):
-    batches = pipeline.detection_eval_batches(objects, "val", (7, 9), targets=corners)
+    batches = pipeline.warped_batches(Split(objects, "val", BOXES), (7, 9), targets=corners)
     evaluated = {batch["targets"][0, 0].numpy(): batch for batch in batches}
-    training = pipeline.train_batches(
-        objects, "val", 1, augment.warp((7, 9)), features=pipeline.DETECTION, targets=corners
-    )
+    training = box_batches(objects, 1, augment.warp((7, 9)))
     for images, targets in take(training, 5):
         batch = evaluated[targets[0, 0]]
         np.testing.assert_array_equal(batch["image"], images)
         np.testing.assert_array_equal(batch["targets"], targets)
 
 
-@pytest.mark.parametrize("number", range(5))
-def test_labels_of_an_image_by_the_rule_of_voc(objects, number):
-    # Picture i has objects of the classes 0 ... i - 1, of which class 1 is difficult.
-    expected = {
-        0: [0, 0, 0, 0], 1: [1, 0, 0, 0], 2: [1, -1, 0, 0], 3: [1, -1, 1, 0], 4: [1, -1, 1, 1],
-    }[number]  # fmt: skip
-    batches = pipeline.detection_eval_batches(
-        objects, "val", (8, 8), batch_size=2, targets=pipeline.image_labels(4)
-    )
-    assert batches.element_spec["targets"].shape == (None, 4)
-    found = {
-        name: targets
-        for batch in batches.as_numpy_iterator()
-        for name, targets in zip(batch["file_name"], batch["targets"])
-    }
-    np.testing.assert_array_equal(found[f"picture{number}".encode()], expected)
-
-
-def test_one_easy_object_makes_a_class_present():
-    labels, difficult = np.array([2, 0, 2, 1, 1]), np.array([True, False, False, True, True])
-    targets = pipeline.image_labels(4)({"labels": labels, "difficult": difficult})
-    assert targets.dtype == tf.float32
-    np.testing.assert_array_equal(targets, [1, -1, 1, 0])
-
-
-def test_only_what_a_task_needs_is_decoded(objects):
+def test_only_what_is_to_be_read_is_decoded(objects):
     with pytest.raises(tf.errors.InvalidArgumentError):  # the masks are damaged: see the others
-        next(iter(pipeline.eval_batches(objects, "val")))
+        next(iter(pipeline.full_size_batches(Split(objects, "val", MASKS))))
+    undecoded = next(iter(Split(objects, "val", MASKS).records()))
+    assert undecoded["mask"] == b"no picture" and set(undecoded) == set(MASKS)
+
+
+def test_a_split_knows_its_size(builder, objects):
+    assert [Split(builder, name, MASKS).count for name in ("train", "val")] == [3, 2]
+    assert Split(objects, "val", ("image",)).count == 5
 
 
 def test_what_a_dataset_does_not_hold_is_named(builder):
-    with pytest.raises(ValueError, match="folder holds no boxes and no labels and no difficult"):
-        pipeline.detection_eval_batches(builder, "val", (10, 10))
-    with pytest.raises(ValueError, match="It holds: image, file_name, mask"):
-        pipeline.train_batches(builder, "train", 1, CROP, features=pipeline.DETECTION)
+    words = "folder holds no boxes and no labels and no difficult, but .* It holds: image, file_nam"
+    with pytest.raises(ValueError, match=words):
+        Split(builder, "val", BOXES)
+    with pytest.raises(ValueError, match="folder has no split 'test'. It has: train, val"):
+        Split(builder, "test", MASKS)
+
+
+def test_an_empty_split_is_named(builder):
+    splits = {"train": types.SimpleNamespace(num_examples=0)}
+    info = types.SimpleNamespace(splits=splits, features=builder.info.features)
+    empty = types.SimpleNamespace(name="folder", info=info)
+    with pytest.raises(ValueError, match="The split 'train' of folder is empty"):
+        Split(empty, "train", MASKS)
 
 
 def test_bad_arguments_are_named(builder, objects):
     with pytest.raises(ValueError, match="positive height and width, received 0x10"):
-        pipeline.detection_eval_batches(objects, "val", (0, 10))
-    with pytest.raises(ValueError, match="no split 'test'. It has: train, val"):
-        pipeline.eval_batches(builder, "test")
-    with pytest.raises(ValueError, match="batch_size must be at least 1, received 0"):
-        pipeline.train_batches(builder, "train", 0, CROP)
+        pipeline.warped_batches(Split(objects, "val", BOXES), (0, 10))
+    for batches_of in (
+        lambda: mask_batches(builder, 0),
+        lambda: pipeline.full_size_batches(Split(builder, "val", MASKS), 0),
+        lambda: pipeline.warped_batches(Split(objects, "val", BOXES), (8, 8), 0),
+    ):
+        with pytest.raises(ValueError, match="batch_size must be at least 1, received 0"):
+            batches_of()
     with pytest.raises(ValueError, match="at least 0, received -1"):
-        pipeline.train_batches(builder, "train", 1, CROP, seed=-1)
+        mask_batches(builder, 1, seed=-1)
 
 
 def test_no_pipeline_waits_for_an_autotuner_at_its_end(builder):
     to_size = augment.random_scale_crop((16, 16))
     for batches in (
-        pipeline.train_batches(builder, "train", 2, to_size),
-        pipeline.eval_batches(builder, "val").map(lambda sample: sample["image"]),
+        mask_batches(builder, 2, to_size),
+        pipeline.full_size_batches(Split(builder, "val", MASKS)).map(lambda batch: batch["image"]),
     ):
         assert batches.options().autotune.enabled is False
 
@@ -282,7 +286,7 @@ def test_no_more_is_prefetched_however_often_the_pipeline_was_drained(builder):
         (number,) = tf.py_function(lambda number: made.append(0) or number, [seed[1]], [seed.dtype])
         return CROP(sample, tf.stack([seed[0], tf.ensure_shape(number, [])]))
 
-    iterator, taken = iter(pipeline.train_batches(builder, "train", 1, counted)), 0
+    iterator, taken = iter(mask_batches(builder, 1, counted)), 0
     for _ in range(8):  # as after each of 8 validations
         for _ in range(len(made) - taken + 20):
             next(iterator)

@@ -4,7 +4,7 @@ from pathlib import Path, PurePosixPath
 
 import tensorflow_datasets as tfds
 
-from kerasdense.data import preparation
+from kerasdense.data import files, mask_preparation
 
 # Class order of the SegNet label maps (0-10; 11 is void), colors of the CamVid annotations.
 CLASSES = {
@@ -38,14 +38,14 @@ class Camvid(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @staticmethod
     def find(source, config):
-        """Returns the `preparation.Source` of a folder; only train must be there.
+        """Returns the `files.Source` of a folder; only train must be there.
 
         Raises:
             FileNotFoundError: a missing folder, list, image or mask.
             ValueError: an empty or malformed list.
         """
         del config
-        root = preparation.require_folder(source, "camvid", LAYOUT)
+        root = files.require_folder(source, "camvid", LAYOUT)
         splits, lists = {}, []
         for split in ("train", "val", "test"):
             list_file = root / f"{split}.txt"
@@ -55,13 +55,13 @@ class Camvid(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 raise FileNotFoundError(
                     f"camvid: list '{list_file}' does not exist. Expected {LAYOUT}."
                 )
-            pairs = [_pair(root, list_file, line) for line in preparation.read_list(list_file)]
-            splits[split] = preparation.check_pairs(pairs, split, list_file)
+            pairs = [_pair(root, list_file, line) for line in files.read_list(list_file)]
+            splits[split] = files.check_pairs(pairs, split, list_file)
             lists.append(list_file)
-        return preparation.Source(root, splits, tuple(lists))
+        return files.Source(root, splits, tuple(lists))
 
     def _info(self):
-        return preparation.dataset_info(self, CLASSES, CLASSES.values(), preparation.mask_feature())
+        return mask_preparation.segmentation_info(self, CLASSES, CLASSES.values())
 
     def _split_generators(self, dl_manager):
         del dl_manager
@@ -69,10 +69,10 @@ class Camvid(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {split: self._generate_examples(pairs) for split, pairs in splits.items()}
 
     def _generate_examples(self, pairs):
-        table = preparation.label_table(len(CLASSES), ignored=[VOID])
+        table = mask_preparation.label_table(len(CLASSES), ignored=[VOID])
         cure = "Use the label maps of SegNet's CamVid folder (trainannot/, ...)."
         for pair in pairs:
-            yield pair.name, preparation.encode_example(pair, table, "CamVid", cure)
+            yield pair.name, mask_preparation.encode_example(pair, table, "CamVid", cure)
 
 
 def _pair(root, list_file, line):
@@ -83,4 +83,4 @@ def _pair(root, list_file, line):
             f"List '{list_file}': expected 'IMAGE MASK' on each line, received '{line}'."
         )
     image, mask = (Path(root, *PurePosixPath(field).parts[-2:]) for field in fields)
-    return preparation.Pair(image.stem, image, mask)
+    return files.Pair(image.stem, image, mask)

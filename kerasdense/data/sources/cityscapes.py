@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from kerasdense.data import preparation
+from kerasdense.data import files, mask_preparation, reading
 
 # Cordts et al., CVPR 2016, and the label table of the dataset's scripts: the label ids that are
 # evaluated, in the order of their train ids 0-18, with their colors. Ids 0-33 not named here, and
@@ -67,15 +67,15 @@ class Cityscapes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @staticmethod
     def find(source, config):
-        """Returns the `preparation.Source` of a folder; splits that are absent are left out.
+        """Returns the `files.Source` of a folder; splits that are absent are left out.
 
         Raises:
             FileNotFoundError: a missing folder or mask.
             ValueError: an empty split.
         """
-        root = preparation.require_folder(source, "cityscapes", LAYOUT)
-        images = preparation.require_folder(root / "leftImg8bit", "cityscapes", LAYOUT)
-        preparation.require_folder(root / "gtFine", "cityscapes", LAYOUT)
+        root = files.require_folder(source, "cityscapes", LAYOUT)
+        images = files.require_folder(root / "leftImg8bit", "cityscapes", LAYOUT)
+        files.require_folder(root / "gtFine", "cityscapes", LAYOUT)
         splits = {}
         for split in ("train", "val", "test"):
             # test counts only where its (class-less) label maps lie: they are not always unpacked
@@ -88,13 +88,13 @@ class Cityscapes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if config.endswith("_coarse"):
             expected = "the gtCoarse and leftImg8bit_trainextra packages beside the fine ones"
             for folder in ("leftImg8bit/train", "leftImg8bit/train_extra", "gtCoarse/train_extra"):
-                preparation.require_folder(root / folder, f"cityscapes/{config}", expected)
+                files.require_folder(root / folder, f"cityscapes/{config}", expected)
             splits["train"] = splits["train"] + _pairs(root, "train_extra", "gtCoarse")
-        return preparation.Source(root, splits)
+        return files.Source(root, splits)
 
     def _info(self):
         _, names, palette = zip(*CLASSES)
-        return preparation.dataset_info(self, names, palette, preparation.mask_feature())
+        return mask_preparation.segmentation_info(self, names, palette)
 
     def _split_generators(self, dl_manager):
         del dl_manager
@@ -109,7 +109,7 @@ class Cityscapes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 def train_ids():
     """Returns the label table int16 [256] from label id to train id, IGNORE or INVALID."""
-    table = preparation.label_table(0, ignored=range(MAX_LABEL_ID + 1))
+    table = mask_preparation.label_table(0, ignored=range(MAX_LABEL_ID + 1))
     for train_id, (label_id, _, _) in enumerate(CLASSES):
         table[label_id] = train_id
     return table
@@ -146,22 +146,22 @@ def _pairs(root, split, truth):
         stem = image.name.removesuffix(IMAGE_SUFFIX)
         city = image.parent.name
         mask = root / truth / split / city / f"{stem}_{truth}_labelIds.png"
-        pairs.append(preparation.Pair(f"{city}/{stem}", image, mask))
-    return preparation.check_pairs(pairs, split, folder)
+        pairs.append(files.Pair(f"{city}/{stem}", image, mask))
+    return files.check_pairs(pairs, split, folder)
 
 
 def _encode_full(pair):
-    return preparation.encode_example(pair, train_ids(), "Cityscapes", CURE)
+    return mask_preparation.encode_example(pair, train_ids(), "Cityscapes", CURE)
 
 
 def _encode_ladder(pair):
-    _, image = preparation.read_image(pair.image)
-    label_ids = preparation.read_mask(pair.truth)  # [H, W]
-    preparation.check_same_size(pair, image, label_ids)
-    image, label_ids = ladder_frame(preparation.to_rgb(image, pair.image), label_ids)
-    classes = preparation.to_classes(label_ids, train_ids(), pair.truth, "Cityscapes", CURE)
+    _, image = reading.read_image(pair.image)
+    label_ids = mask_preparation.read_mask(pair.truth)  # [H, W]
+    mask_preparation.check_same_size(pair, image, label_ids)
+    image, label_ids = ladder_frame(reading.to_rgb(image, pair.image), label_ids)
+    classes = mask_preparation.to_classes(label_ids, train_ids(), pair.truth, "Cityscapes", CURE)
     return {
-        "image": preparation.png_bytes(image),
-        "mask": preparation.png_bytes(Image.fromarray(classes)),
+        "image": reading.png_bytes(image),
+        "mask": reading.png_bytes(Image.fromarray(classes)),
         "file_name": pair.name,
     }

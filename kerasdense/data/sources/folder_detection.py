@@ -4,7 +4,7 @@ import collections
 
 import tensorflow_datasets as tfds
 
-from kerasdense.data import box_preparation, preparation
+from kerasdense.data import box_preparation, classes, files
 
 # Folders of the images, the annotations and the split lists: our own layout, and that of VOC.
 LAYOUTS = (("images", "annotations", "splits"), ("JPEGImages", "Annotations", "ImageSets/Main"))
@@ -33,7 +33,7 @@ class FolderDetection(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @staticmethod
     def find(source, config):
-        """Returns the `preparation.Source` of a folder.
+        """Returns the `files.Source` of a folder.
 
         Raises:
             FileNotFoundError: a missing folder, list, image or annotation.
@@ -41,19 +41,19 @@ class FolderDetection(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 annotations that cannot be read for their classes.
         """
         del config
-        root = preparation.require_folder(source, "folder_detection", LAYOUT)
+        root = files.require_folder(source, "folder_detection", LAYOUT)
         images, annotations, lists = _layout(root)
         pairs = [
-            preparation.Pair(stem, image, annotations / f"{stem}.xml")
-            for stem, image in preparation.find_images(images).items()
+            files.Pair(stem, image, annotations / f"{stem}.xml")
+            for stem, image in files.images_by_stem(images).items()
         ]
         if lists.is_dir():
-            found = preparation.listed_splits(lists, SPLITS, pairs, images)
-            files = [path for _, path in found.values()]
+            found = files.listed_splits(lists, SPLITS, pairs, images)
+            listed = [path for _, path in found.values()]
         else:
             where = lists.relative_to(root)
-            found = preparation.hashed_splits(pairs, "folder_detection", root, where)
-            files = []
+            found = files.hashed_splits(pairs, "folder_detection", root, where)
+            listed = []
         splits = {
             split: box_preparation.check_pairs(chosen, split, origin)
             for split, (chosen, origin) in found.items()
@@ -62,9 +62,9 @@ class FolderDetection(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if class_list is None:
             class_names = _collect_classes(root, splits)
         else:
-            class_names = preparation.read_classes(class_list)
-            files.append(class_list)
-        return preparation.Source(root, splits, tuple(files), tuple(class_names))
+            class_names = classes.read_classes(class_list)
+            listed.append(class_list)
+        return files.Source(root, splits, tuple(listed), tuple(class_names))
 
     def _info(self):
         return box_preparation.detection_info(self, self.builder_config.source.class_names)

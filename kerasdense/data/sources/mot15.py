@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from kerasdense.data import formats
-from kerasdense.data import box_preparation, preparation
+from kerasdense.data import box_preparation, files, formats
 
 CLASS_NAMES = ("pedestrian",)
 VAL_SHARE = 0.2  # of the frames of each sequence, its last ones
@@ -57,14 +56,14 @@ class Mot15(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @staticmethod
     def find(source, config):
-        """Returns the `preparation.Source` of the train folder, its parent, or one sequence.
+        """Returns the `files.Source` of the train folder, its parent, or one sequence.
 
         Raises:
             FileNotFoundError: a missing folder, file or frame.
             ValueError: files of another form, or a split without ground truth.
         """
         del config
-        root = preparation.require_folder(source, "mot15", LAYOUT)
+        root = files.require_folder(source, "mot15", LAYOUT)
         folders = _sequence_folders(root)
         sequences = [read_sequence(folder) for folder in folders]
         splits = {"train": [], "val": []}
@@ -79,7 +78,7 @@ class Mot15(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     f"mot15: split '{split}' is empty, since none of its frames in '{root}' has "
                     "ground truth (that of conf 0 does not count)."
                 )
-            preparation.check_pairs(pairs, split, root, truth="Ground truth", cure=cure)
+            files.check_pairs(pairs, split, root, truth="Ground truth", cure=cure)
         total = sum(sequence.length for sequence in sequences)
         used = sum(map(len, splits.values()))
         print(
@@ -88,7 +87,7 @@ class Mot15(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             f"truth: {total - used}"
         )
         lists = tuple(folder / "seqinfo.ini" for folder in folders)
-        return preparation.Source(root, splits, lists)
+        return files.Source(root, splits, lists)
 
     def _info(self):
         return box_preparation.detection_info(self, CLASS_NAMES)
@@ -160,7 +159,7 @@ def _sequence_folders(root):
 def _pair(sequence, frame):
     image = sequence.folder / "img1" / f"{frame:06}{sequence.suffix}"
     name = f"{sequence.folder.name}/{frame:06}"
-    return preparation.Pair(name, image, sequence.folder / "gt" / "gt.txt")
+    return files.Pair(name, image, sequence.folder / "gt" / "gt.txt")
 
 
 def _read_seqinfo(path):

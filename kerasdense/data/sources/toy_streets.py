@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, ImageDraw, ImageFilter
 
-from kerasdense.data import box_preparation, preparation
+from kerasdense.data import box_preparation, mask_preparation, preparation, reading
 
 CLASSES = {
     "sky": (135, 190, 235),
@@ -67,7 +67,7 @@ class ToyStreets(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             self,
             CLASSES,
             CLASSES.values(),
-            preparation.mask_feature() | box_preparation.box_features(),
+            mask_preparation.mask_feature() | box_preparation.box_features(),
         )
         info.metadata["box_class_names"] = list(BOX_CLASSES)
         info.metadata["box_palette"] = [list(CLASSES[name]) for name in BOX_CLASSES]
@@ -84,8 +84,8 @@ class ToyStreets(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             yield (
                 name,
                 {
-                    "image": preparation.png_bytes(Image.fromarray(image)),
-                    "mask": preparation.png_bytes(Image.fromarray(mask)),
+                    "image": reading.png_bytes(Image.fromarray(image)),
+                    "mask": reading.png_bytes(Image.fromarray(mask)),
                     "file_name": name,
                     "boxes": boxes,
                     "labels": labels,

@@ -2,7 +2,7 @@
 
 import tensorflow_datasets as tfds
 
-from kerasdense.data import box_preparation, preparation
+from kerasdense.data import box_preparation, files
 from kerasdense.data.sources import voc_segmentation
 
 CLASS_NAMES = voc_segmentation.CLASS_NAMES[1:]  # without background
@@ -36,7 +36,7 @@ class VocDetection(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @staticmethod
     def find(source, config):
-        """Returns the `preparation.Source` of a VOCdevkit folder (or that of one year).
+        """Returns the `files.Source` of a VOCdevkit folder (or that of one year).
 
         Raises:
             FileNotFoundError: a missing folder, list, image or annotation.
@@ -63,7 +63,7 @@ class VocDetection(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 def _one_year(source, year):
     name = f"voc_detection/voc{year}"
-    root = preparation.require_folder(source, name, LAYOUT.format(year=year))
+    root = files.require_folder(source, name, LAYOUT.format(year=year))
     if root.resolve().name in [f"VOC{other}" for other in YEARS if other != year]:
         raise FileNotFoundError(
             f"{name}: '{root}' is another year. Expected {LAYOUT.format(year=year)}."
@@ -85,16 +85,16 @@ def _one_year(source, year):
             )
             continue
         splits[split] = box_preparation.check_pairs(pairs, split, path)
-    preparation.check_disjoint(splits, root / "ImageSets/Main")
-    return preparation.Source(root, splits, tuple(_list_file(root, split) for split in splits))
+    files.check_disjoint(splits, root / "ImageSets/Main")
+    return files.Source(root, splits, tuple(_list_file(root, split) for split in splits))
 
 
 def _both_years(source):
     name = "voc_detection/07+12"
     expected = "the VOCdevkit folder, with VOC2007/ and VOC2012/"
-    root = preparation.require_folder(source, name, expected)
+    root = files.require_folder(source, name, expected)
     for year in YEARS:
-        preparation.require_folder(root / f"VOC{year}", name, expected)
+        files.require_folder(root / f"VOC{year}", name, expected)
         _require_year(root / f"VOC{year}", year, name)
     parts = {
         "train": [(root / f"VOC{year}", "trainval") for year in YEARS],
@@ -116,14 +116,14 @@ def _both_years(source):
         splits[split] = box_preparation.check_pairs(together, split, root)
         sizes = " + ".join(f"{where.name} {part} {len(pairs)}" for where, pairs, part in found)
         origins.append(f"{split} = {sizes}")
-    preparation.check_disjoint(splits, root)
+    files.check_disjoint(splits, root)
     print(f"{name}: {', '.join(origins)}")
-    return preparation.Source(root, splits, tuple(lists))
+    return files.Source(root, splits, tuple(lists))
 
 
 def _require_year(root, year, name):
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
-        preparation.require_folder(root / folder, name, LAYOUT.format(year=year))
+        files.require_folder(root / folder, name, LAYOUT.format(year=year))
 
 
 def _list_file(root, split):
@@ -132,8 +132,6 @@ def _list_file(root, split):
 
 def _pairs(root, split):
     return [
-        preparation.Pair(
-            stem, root / "JPEGImages" / f"{stem}.jpg", root / "Annotations" / f"{stem}.xml"
-        )
-        for stem in preparation.read_list(_list_file(root, split))
+        files.Pair(stem, root / "JPEGImages" / f"{stem}.jpg", root / "Annotations" / f"{stem}.xml")
+        for stem in files.read_list(_list_file(root, split))
     ]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from kerasdense.data import preparation
+from kerasdense.data import classes, files, mask_preparation
 
 # PASCAL VOC 2012 development kit, in its order; colors are its color map (`default_palette`).
 CLASS_NAMES = (
@@ -46,33 +46,31 @@ class VocSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @staticmethod
     def find(source, config):
-        """Returns the `preparation.Source` of a VOCdevkit or VOC2012 folder.
+        """Returns the `files.Source` of a VOCdevkit or VOC2012 folder.
 
         Raises:
             FileNotFoundError: a missing folder, list, image or mask.
             ValueError: an empty split, or an image that is in both train and val.
         """
-        root = preparation.require_folder(source, "voc_segmentation", LAYOUT)
+        root = files.require_folder(source, "voc_segmentation", LAYOUT)
         if (root / "VOC2012").is_dir():
             root = root / "VOC2012"
         for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-            preparation.require_folder(root / folder, "voc_segmentation", LAYOUT)
+            files.require_folder(root / folder, "voc_segmentation", LAYOUT)
         finder = {"voc2012": _official, "aug": _augmented, "keras_fcn": _keras_fcn}[config]
         splits, lists = finder(root)
         pairs = {}
         for split, (stems, folder, origin) in splits.items():
             found = [
-                preparation.Pair(
-                    stem, root / "JPEGImages" / f"{stem}.jpg", root / folder / f"{stem}.png"
-                )
+                files.Pair(stem, root / "JPEGImages" / f"{stem}.jpg", root / folder / f"{stem}.png")
                 for stem in stems
             ]
-            pairs[split] = preparation.check_pairs(found, split, origin)
-        return preparation.Source(root, pairs, tuple(lists))
+            pairs[split] = files.check_pairs(found, split, origin)
+        return files.Source(root, pairs, tuple(lists))
 
     def _info(self):
-        palette = preparation.default_palette(len(CLASS_NAMES))
-        return preparation.dataset_info(self, CLASS_NAMES, palette, preparation.mask_feature())
+        palette = classes.default_palette(len(CLASS_NAMES))
+        return mask_preparation.segmentation_info(self, CLASS_NAMES, palette)
 
     def _split_generators(self, dl_manager):
         del dl_manager
@@ -80,9 +78,9 @@ class VocSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {split: self._generate_examples(pairs) for split, pairs in splits.items()}
 
     def _generate_examples(self, pairs):
-        table = preparation.label_table(len(CLASS_NAMES))
+        table = mask_preparation.label_table(len(CLASS_NAMES))
         for pair in pairs:
-            yield pair.name, preparation.encode_example(pair, table, "VOC", CURE)
+            yield pair.name, mask_preparation.encode_example(pair, table, "VOC", CURE)
 
 
 def keras_fcn_split(voc_train, voc_val, sbd_train, sbd_val):
@@ -94,7 +92,7 @@ def keras_fcn_split(voc_train, voc_val, sbd_train, sbd_val):
 
 def _stems(path):
     """Lists hold stems, or the paths '/JPEGImages/STEM.jpg /SegmentationClassAug/STEM.png'."""
-    entries = [line.split()[0] for line in preparation.read_list(path)]
+    entries = [line.split()[0] for line in files.read_list(path)]
     return [Path(entry).stem if entry.endswith((".jpg", ".png")) else entry for entry in entries]
 
 
@@ -114,7 +112,7 @@ def _official(root):
 
 
 def _augmented(root):
-    preparation.require_folder(
+    files.require_folder(
         root / "SegmentationClassAug", "voc_segmentation/aug", "the SBD-augmented label maps"
     )
     val_list = _list_file(root, "val.txt")
@@ -143,7 +141,7 @@ def _augmented(root):
 
 def _keras_fcn(root):
     name = "voc_segmentation/keras_fcn"
-    preparation.require_folder(root / "SegmentationClassAug", name, "the SBD-augmented label maps")
+    files.require_folder(root / "SegmentationClassAug", name, "the SBD-augmented label maps")
     paths = [_list_file(root, f"{stem}.txt") for stem in ("train", "val", "sbd_train", "sbd_val")]
     for path in paths[2:]:
         if not path.exists():

@@ -4,10 +4,8 @@ Images are 20 pixels wide and 10 high unless a test says otherwise; VOC boxes ar
 files, 1-based and inclusive.
 """
 
-import importlib.util
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +14,8 @@ import tensorflow_datasets as tfds
 from conftest import REAL_DATA, REPOSITORY, needs_real_data
 from PIL import Image
 
-from kerasdense.data import datasets
-from kerasdense.data import box_preparation, preparation
+from kerasdense.cli.main import main
+from kerasdense.data import box_preparation, datasets, files, preparation, reading
 from kerasdense.data.sources import folder, folder_detection, mot15, toy_streets, voc_detection
 
 WIDTH, HEIGHT = 20, 10
@@ -210,7 +208,7 @@ def test_odd_objects_survive_and_are_counted_in_one_line(own_tree, tmp_path, cap
 
 def exif_turned():
     exif = Image.Exif()
-    exif[preparation.EXIF_ORIENTATION] = 6  # shown turned by a quarter
+    exif[reading.EXIF_ORIENTATION] = 6  # shown turned by a quarter
     return exif
 
 
@@ -223,8 +221,8 @@ def test_boxes_that_vanish_in_float32_are_dropped():
     )
     with pytest.MonkeyPatch.context() as patch:
         image = Image.new("RGB", (WIDTH, HEIGHT))
-        patch.setattr(preparation, "read_image", lambda _: (b"", image))
-        example = box_preparation.encode_example(preparation.Pair("x", path, path), objects, tally)
+        patch.setattr(reading, "read_image", lambda _: (b"", image))
+        example = box_preparation.encode_example(files.Pair("x", path, path), objects, tally)
     np.testing.assert_array_equal(example["boxes"], [[0, 0, 1, 1]])  # to the edges: not clipped
     assert "clipped" not in tally.describe() and "stated size" not in tally.describe()
 
@@ -654,19 +652,11 @@ def test_mot_fingerprint_sees_ground_truth_frames_and_seqinfo(mot_tree):
 # --- toy_streets -------------------------------------------------------------------------------
 
 
-def make_toy_streets(monkeypatch, output, count):
-    path = REPOSITORY / "scripts" / "make_toy_streets.py"
-    spec = importlib.util.spec_from_file_location("make_toy_streets", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    arguments = ["--output", str(output), "--count", str(count)]
-    monkeypatch.setattr(sys, "argv", ["make_toy_streets.py", *arguments])
-    module.main()
-
-
-def test_toy_streets_as_own_data_give_the_same_boxes(tmp_path, monkeypatch, capsys):
+def test_toy_streets_as_own_data_give_the_same_boxes(tmp_path, capsys):
     count = 12
-    make_toy_streets(monkeypatch, tmp_path / "toy", count)
+    with pytest.raises(SystemExit) as exit_:
+        main(["make-toy-streets", "--output", tmp_path / "toy", "--count", count])
+    assert not exit_.value.code
     builder = datasets.load("folder_detection", tmp_path / "toy", tmp_path / "prepared")
     assert builder.info.metadata["class_names"] == list(toy_streets.BOX_CLASSES)
     out = capsys.readouterr().out

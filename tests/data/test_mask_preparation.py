@@ -1,0 +1,37 @@
+"""Label maps keep their indices, whatever the bits they are stored with."""
+
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+from kerasdense.data import classes, mask_preparation
+
+
+def test_masks_of_few_bits_keep_their_indices(tmp_path):
+    for mode, values in (("1", [0, 1]), ("P", [0, 1, 2, 3])):
+        if mode == "1":
+            image = Image.fromarray(np.array([values], bool))
+        else:
+            image = Image.fromarray(np.array([values], np.uint8))
+            image.putpalette(sum(classes.default_palette(256), []))
+        image.save(tmp_path / "x.png", **({"bits": 2} if mode == "P" else {}))
+        np.testing.assert_array_equal(mask_preparation.read_mask(tmp_path / "x.png"), [values])
+
+
+def test_two_bit_gray_masks_keep_their_indices(tmp_path):
+    def chunk(kind, data):
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + checksum
+
+    # one row of four 2-bit samples 0, 1, 2, 3 = 0b00011011 after the filter byte 0
+    header = struct.pack(">IIBBBBB", 4, 1, 2, 0, 0, 0, 0)
+    data = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes([0, 0b00011011])))
+        + chunk(b"IEND", b"")
+    )
+    (tmp_path / "x.png").write_bytes(data)
+    np.testing.assert_array_equal(mask_preparation.read_mask(tmp_path / "x.png"), [[0, 1, 2, 3]])
