@@ -1,27 +1,25 @@
-"""Feature visualization: first-layer filters as pictures, and images that maximize an objective.
+"""Images that maximize an objective, by gradient ascent.
 
-Images that excite a unit, by gradient ascent: Erhan et al., "Visualizing higher-layer features of
-a deep network", 2009; a class: Simonyan et al., "Deep inside convolutional networks", ICLR
-workshop 2014. Kept natural by blurring between steps: Yosinski et al., "Understanding neural
-networks through deep visualization", ICML workshop 2015; by random transformations and a
-parametrization in Fourier space: Olah et al., "Feature visualization", Distill 2017.
+Images that excite a unit: Erhan et al., "Visualizing higher-layer features of a deep network",
+2009; a class: Simonyan et al., "Deep inside convolutional networks", ICLR workshop 2014. Kept
+natural by blurring between steps: Yosinski et al., "Understanding neural networks through deep
+visualization", ICML workshop 2015; by random transformations and a parametrization in Fourier
+space: Olah et al., "Feature visualization", Distill 2017.
 
-B batch, H W size of the images, h w of a layer's map, K channels, C classes, A anchors, S steps.
+B batch, H W size of the images, S steps.
 """
 
 import dataclasses
-from collections.abc import Callable
 
-import keras
 import numpy as np
 from keras import ops
 
 from kerasdense.explain import gradients
-from kerasdense.models.layers import ImageNetPreprocessing, MINIMUM_SIZE
+from kerasdense.explain.objectives import weighted_sum
+from kerasdense.explain.transforms import blur, gaussian, spectrum_image, transform
+from kerasdense.models.layers import MINIMUM_SIZE, ImageNetPreprocessing
 
 SIZE = (128, 128)  # pixels, of the images for models that take any size
-STEPS = 128
-LEARNING_RATE = 8.0  # gray levels
 MOMENTUM = 0.9
 PARAMETRIZATIONS = ("pixel", "fourier")
 GRAY = 127.5  # the middle of the pixels' range, 0 to 255
@@ -29,11 +27,6 @@ START_DEVIATION = 4.0  # gray levels, of a start image's noise
 # Of the first step's; without any at the end, the grid of the model's strides shows.
 FINAL_BLUR = 0.3
 REPORTS = 20  # calls of `progress` in an optimization
-# Square root of the covariance of the colors of ImageNet's pixels, RGB by row, the directions of
-# most to least variance by column: the constants of tensorflow/lucid, param/color.py.
-COLOR_CORRELATION = np.array(
-    [[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,22 +62,53 @@ class Regularization:
                 limit = "below 1" if name == "scaling" else "finite"
                 raise ValueError(f"{name}: expected at least 0 and {limit}, received {value!r}.")
 
+    @property
+    def transforms(self):
+        """Whether the model sees a transformed image."""
+        return any((self.jitter, self.scaling, self.rotation))
+
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
-    """What is to be maximized: for each image one of several scores of one output of a model.
+class Ascent:
+    """How images come about, from gray noise: the same ascent gives the same images.
 
     Args:
-        kind: what the scores belong to, for messages.
-        layer: name of the layer whose output it is; None is the model's output, its logits.
-        scores: function from that output to float32 [B, K].
-        index: which of the K, or a sequence with one for each image.
+        size: (H, W) in pixels; None is the model's own, or `SIZE` if it takes any.
+        steps: S.
+        learning_rate: root mean square of a step without momentum, about, in gray levels.
+        regularization: None for none: what maximizes the objective, natural or not.
+        parametrization: "fourier": a spectrum of decorrelated colors, in which low frequencies
+            weigh more, as in natural images; "pixel"; None becomes "fourier", and without
+            regularization "pixel".
+        seed: of the start images and all that is drawn.
+        frames: how many images along the way are kept.
+
+    Raises: ValueError for a number out of its range.
     """
 
-    kind: str
-    layer: str | None
-    scores: Callable
-    index: object = 0
+    size: tuple | None = None
+    steps: int = 128
+    learning_rate: float = 8.0
+    regularization: Regularization | None = Regularization()
+    parametrization: str | None = None
+    seed: int = 0
+    frames: int = 0
+
+    def __post_init__(self):
+        for name, least in (("steps", 1), ("seed", 0), ("frames", 0)):
+            _check_int(name, getattr(self, name), least)
+        if not 0 < self.learning_rate < np.inf:
+            raise ValueError(
+                f"learning_rate: expected a number above 0, received {self.learning_rate!r}."
+            )
+        if self.parametrization is None:
+            chosen = "fourier" if self.regularization else "pixel"
+            object.__setattr__(self, "parametrization", chosen)
+        if self.parametrization not in PARAMETRIZATIONS:
+            raise ValueError(
+                f"parametrization: expected one of {PARAMETRIZATIONS}, received "
+                f"{self.parametrization!r}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,180 +125,32 @@ class Maximized:
     frames: list
 
 
-def channel(layer, index):
-    """A channel of a layer, averaged over its map: `index` 0 to K - 1, or one for each image."""
-    return Objective("channel", layer, lambda features: ops.mean(_rows(features), axis=1), index)
-
-
-def layer(name):
-    """A whole layer: the mean square of its outputs (Mordvintsev et al., "DeepDream", 2015)."""
-
-    def scores(features):
-        return ops.mean(ops.square(_rows(features)), axis=(1, 2))[:, None]
-
-    return Objective("layer", name, scores)
-
-
-def unit(layer, index, position=None):
-    """One position of a channel of a layer.
-
-    A unit after a ReLU that is silent on gray images has no gradient to follow; the layer before
-    the activation has.
-
-    Args:
-        index: channel, 0 to K - 1, or one for each image.
-        position: (y, x) in the layer's map; None is its center.
-    """
-
-    def scores(features):
-        _expect_rank(features, 4, f'The layer "{layer}"', "maps [B, h, w, K] of units")
-        height, width = features.shape[1:3]
-        y, x = (height // 2, width // 2) if position is None else position
-        if not (0 <= y < height and 0 <= x < width):
-            raise ValueError(
-                f'There is no unit at {(y, x)}: at this size the map of "{layer}" is '
-                f"{height}x{width}."
-            )
-        return features[:, y, x]
-
-    return Objective("channel", layer, scores, index)
-
-
-def class_logit(index):
-    """The logit of a class of a classifier: `index` 0 to C - 1, or one for each image."""
-
-    def scores(logits):
-        _expect_rank(logits, 2, "The model", "a classifier's logits [B, C]")
-        return logits
-
-    return Objective("class", None, scores, index)
-
-
-def segmentation_class(index, region=None):
-    """The mean logit of a class of a segmentation model.
-
-    Args:
-        index: class, 0 to C - 1, or one for each image.
-        region: bool [H, W], the pixels of the map that count; None is all.
-    """
-    region = None if region is None else np.asarray(region, bool)
-
-    def scores(logits):
-        _expect_rank(logits, 4, "The model", "a segmentation model's logits [B, H, W, C]")
-        if region is None:
-            return ops.mean(_rows(logits), axis=1)
-        if region.shape != tuple(logits.shape[1:3]) or not region.any():
-            raise ValueError(
-                f"The region has {region.sum()} pixels of a map {region.shape}, expected at least "
-                f"one of a map {tuple(logits.shape[1:3])}."
-            )
-        inside = ops.convert_to_tensor(region[..., None].astype(np.float32))
-        return ops.sum(logits * inside, axis=(1, 2)) / float(region.sum())
-
-    return Objective("class", None, scores, index)
-
-
-def anchor_class(anchor, index):
-    """The logit of a class of SSD's raw output, at an anchor.
-
-    Args:
-        anchor: 0 to A - 1, or several, over whose logits the mean is taken.
-        index: class, 0 to C - 1 (without the background), or one for each image.
-    """
-    anchors = np.atleast_1d(np.asarray(anchor))
-
-    def scores(raw):
-        _expect_rank(raw, 3, "The model", "SSD's raw output [B, A, C + 5]")
-        if not (0 <= anchors.min() and anchors.max() < raw.shape[1]):
-            raise ValueError(
-                f"The model has the anchors 0 to {raw.shape[1] - 1}, received {anchors.tolist()}."
-            )
-        logits = ops.take(raw, anchors.astype(np.int32), axis=1)[..., 1:-4]  # [B, anchors, C]
-        return ops.mean(logits, axis=1)
-
-    return Objective("class", None, scores, index)
-
-
-def first_layer_filters(model):
-    """The kernels of a model's first convolution as pictures: uint8 [K, k, k, 3].
-
-    RGB as the images are, whatever the model makes of their colors before: a picture shows the
-    image that the filter answers most to. Mid-gray is 0; each filter reaches black or white with
-    its largest magnitude.
-
-    Raises: ValueError if the model has no convolution.
-    """
-    found = [item for item in model.layers if isinstance(item, keras.layers.Conv2D)]
-    if not found:
-        raise ValueError(
-            f'The model "{model.name}" has no convolution among its layers: '
-            f"{', '.join(item.name for item in model.layers)}."
-        )
-    # What comes before, mean and order of the colors, maps a pixel's RGB by a matrix. Its rows are
-    # the differences that the primary colors make, away from the padding.
-    height, width = image_size(model)
-    colors = np.concatenate([np.zeros((1, 3)), np.eye(3)]).astype(np.float32)
-    images = np.broadcast_to(colors[:, None, None], (4, height, width, 3))
-    prepared = gradients.on_pixels(model, found[0].input)(ops.convert_to_tensor(images))
-    prepared = ops.convert_to_numpy(prepared)[:, height // 2, width // 2]  # [4, 3]
-    colors_to_channels = prepared[1:] - prepared[0]  # [RGB, channels]
-    kernel = ops.convert_to_numpy(found[0].kernel)  # [k, k, channels, K]
-    filters = np.einsum("yxik,ci->kyxc", kernel, colors_to_channels)  # [K, k, k, RGB]
-    largest = np.abs(filters).max(axis=(1, 2, 3), keepdims=True)
-    largest[largest == 0] = 1
-    return np.rint(GRAY + GRAY * filters / largest).astype(np.uint8)
-
-
-def maximize(
-    model,
-    objectives,
-    size=None,
-    steps=STEPS,
-    learning_rate=LEARNING_RATE,
-    regularization=Regularization(),  # noqa: B008  (frozen)
-    parametrization=None,
-    seed=0,
-    batch_size=16,
-    frames=0,
-    xla=False,
-    progress=None,
-):
-    """Images that maximize objectives, by gradient ascent from gray noise: a `Maximized`.
+def maximize(model, objectives, ascent=None, batch_size=16, xla=False, progress=None):
+    """Images that maximize objectives: a `Maximized`.
 
     The gradient of each image is scaled to a root mean square of 1, so images of one batch do not
-    feel each other: image i is, up to rounding, the only image of a call with `seed` + i.
+    feel each other: image i is, up to rounding, the only image of an ascent with `seed` + i.
 
     Args:
         model: a `keras.Model` of images [B, H, W, 3].
-        objectives: an `Objective`, or a list of them or of pairs (weight, Objective), which are
-            added. Where an objective's index is a sequence, there are as many images.
-        size: (H, W) in pixels; None is the model's own, or `SIZE` if it takes any.
-        steps: S.
-        learning_rate: root mean square of a step without momentum, about, in gray levels.
-        regularization: None for none: what maximizes the objective, natural or not.
-        parametrization: "fourier": a spectrum of decorrelated colors, in which low frequencies
-            weigh more, as in natural images; "pixel"; None is "fourier", and without
-            regularization "pixel".
-        seed: of the start images and all that is drawn; the same seed gives the same images.
+        objectives: an `explain.objectives.Objective`, or a list of them or of pairs (weight,
+            Objective), which are added. Where an objective's index is a sequence, there are as
+            many images.
+        ascent: an `Ascent`; None is the usual one.
         batch_size: number of images that are optimized at once.
-        frames: how many images along the way are returned.
         xla: whether TensorFlow compiles with XLA; JAX always does.
         progress: called as `progress(done, total)` with numbers of steps, of all batches.
 
     Raises: ValueError for an objective that the model does not have, a size that it does not take,
-        numbers out of their range, and an objective that is not finite.
+        a batch size below 1, and an objective that is not finite.
     """
-    objectives = [objectives] if isinstance(objectives, Objective) else objectives
-    objectives = [(1.0, each) if isinstance(each, Objective) else each for each in objectives]
-    parametrization = parametrization or ("fourier" if regularization else "pixel")
-    _check_numbers(steps, learning_rate, parametrization, seed, batch_size, frames)
-    size = image_size(model, size)
-    function, indices = _weighted_sum(model, objectives, size)  # [B, objectives]
+    ascent = ascent or Ascent()
+    _check_int("batch_size", batch_size, 1)
+    size, steps = image_size(model, ascent.size), ascent.steps
+    function, indices = weighted_sum(model, objectives, size)  # [B, objectives]
     measure = gradients.compiled(function, model, xla)
-    ascend = gradients.compiled(
-        _ascent(function, learning_rate, regularization, parametrization), model, xla
-    )
-    shown = _evenly(steps, frames)
+    climb = gradients.compiled(_climb(function, ascent), model, xla)
+    shown = _evenly(steps, ascent.frames)
     marks = sorted({*shown, *_evenly(steps, min(steps, REPORTS) + 1)})
 
     batches = np.array_split(np.arange(len(indices)), -(-len(indices) // batch_size))
@@ -287,20 +163,20 @@ def maximize(
             found = measure(ops.convert_to_tensor(pictures.astype(np.float32)), chosen)
             return _finite(ops.convert_to_numpy(found), when)
 
-        values, draws = _drawn(seed + rows, size, steps, regularization, parametrization)
+        values, draws = _drawn(ascent.seed + rows, size, ascent)
         state = (values, ops.zeros_like(values))
-        pictures = _pictures(values, parametrization)
+        pictures = _pictures(values, ascent)
         start = objective(pictures, "at the start")
         taken = [pictures] if 0 in shown else []
         for first, last in zip(marks[:-1], marks[1:]):
             bounds = (ops.convert_to_tensor(mark, "int32") for mark in (first, last))
-            state = ascend(state, draws, chosen, *bounds)
+            state = climb(state, draws, chosen, *bounds)
             _finite(ops.convert_to_numpy(state[1]), f"before step {last}")
             if last in shown:
-                taken.append(_pictures(state[0], parametrization))
+                taken.append(_pictures(state[0], ascent))
             if progress:
                 progress(number * steps + last, len(batches) * steps)
-        pictures = _pictures(state[0], parametrization)
+        pictures = _pictures(state[0], ascent)
         return pictures, start, objective(pictures, f"after {steps} steps"), taken
 
     results = [optimized(number, rows) for number, rows in enumerate(batches)]
@@ -335,67 +211,10 @@ def image_size(model, size=None):
     return tuple(size)
 
 
-def spectrum_image(spectrum):
-    """A spectrum float32 [B, 3, H, W, 2] as an image float32 [B, H, W, 3] between 0 and 255.
-
-    The last axis is the real and the imaginary part of the discrete Fourier transform (unitary)
-    of a decorrelated color in gray levels, divided by a weight that falls with the frequency f as
-    1 / f. The mean of all squared weights is 1, so that a spectrum of independent numbers gives
-    colors of their deviation.
-    """
-    height, width = spectrum.shape[2:4]
-    weights = 1 / np.maximum(_frequencies(height, width), 1 / max(height, width))
-    weights *= np.sqrt(height * width / np.mean(np.square(weights)))  # the root: unitary
-    weights = weights.astype(np.float32)
-    wave, _ = ops.ifft2((spectrum[..., 0] * weights, spectrum[..., 1] * weights))  # [B, 3, H, W]
-    mixing = COLOR_CORRELATION / np.linalg.norm(COLOR_CORRELATION, axis=0).max()
-    colors = ops.matmul(ops.transpose(wave, (0, 2, 3, 1)), mixing.T)  # [B, H, W, 3]
-    return 255 * ops.sigmoid(colors * (4 / 255))  # of slope 1 at mid-gray
-
-
-def transform(images, shift, factor, angle):
-    """Images [B, H, W, 3] enlarged by `factor` [B], turned by `angle` [B], moved by `shift`.
-
-    Bilinear, about the center, of the image continued periodically; angles counterclockwise in
-    radians, shifts [B, 2] as (y, x) in pixels.
-    """
-    batch, (height, width) = ops.shape(images)[0], images.shape[1:3]
-    y = np.arange(height, dtype=np.float32)[:, None] - (height - 1) / 2  # [H, 1]
-    x = np.arange(width, dtype=np.float32) - (width - 1) / 2  # [W]
-    cosine, sine = (part(angle) / factor for part in (ops.cos, ops.sin))
-    cosine, sine = cosine[:, None, None], sine[:, None, None]
-    y, x = cosine * y + sine * x, cosine * x - sine * y  # [B, H, W], where a pixel comes from
-    y = y + (height - 1) / 2 - shift[:, 0, None, None]
-    x = x + (width - 1) / 2 - shift[:, 1, None, None]
-    top, left = ops.floor(y), ops.floor(x)
-    below, right = y - top, x - left
-    # Keras' affine_transform does not compile with XLA, and its map_coordinates takes 16 to 30
-    # times as long as four gathers.
-    pixels = ops.reshape(images, (-1, 3))
-    first = ops.reshape(ops.arange(batch) * (height * width), (-1, 1, 1))
-    top, left = ops.cast(top, "int32"), ops.cast(left, "int32")
-    total = 0.0
-    for row, share_y in ((top, 1 - below), (top + 1, below)):
-        for column, share_x in ((left, 1 - right), (left + 1, right)):
-            place = first + row % height * width + column % width  # [B, H, W]
-            total += (share_y * share_x)[..., None] * ops.take(pixels, place, axis=0)
-    return total
-
-
-def blur(images, deviation):
-    """Images [B, H, W, 3] blurred by a Gaussian of `deviation` [B] in pixels, periodically."""
-    channels = ops.transpose(images, (0, 3, 1, 2))
-    real, imaginary = ops.fft2((channels, ops.zeros_like(channels)))
-    passed = _gaussian(deviation, *channels.shape[2:])
-    real, _ = ops.ifft2((real * passed, imaginary * passed))
-    return ops.transpose(real, (0, 2, 3, 1))
-
-
-def _ascent(function, learning_rate, regularization, parametrization):
+def _climb(function, ascent):
     """The loop from step `first` to `last`, as a function of tensors, for `gradients.compiled`."""
-    transformed = regularization and any(
-        (regularization.jitter, regularization.scaling, regularization.rotation)
-    )
+    regularization = ascent.regularization
+    transformed = regularization and regularization.transforms
 
     def program(state, draws, indices, first, last):
         def step(number, state):
@@ -406,21 +225,21 @@ def _ascent(function, learning_rate, regularization, parametrization):
                 pixels = transform(pixels, *seen) if transformed else pixels
                 return ops.sum(function(pixels, indices)), None
 
-            pixels = _pixels(values, parametrization)
+            pixels = _pixels(values, ascent)
             _, direction = gradients.value_and_gradient(objective, pixels)
             direction = _normalized(direction)
 
             def gain(values):
-                pixels = _pixels(values, parametrization)
+                pixels = _pixels(values, ascent)
                 penalty = _penalty(pixels, regularization) if regularization else 0.0
                 return ops.sum(pixels * direction) - penalty, None
 
             _, direction = gradients.value_and_gradient(gain, values)
             velocity = MOMENTUM * velocity + (1 - MOMENTUM) * _normalized(direction)
-            values = values + learning_rate * velocity
+            values = values + ascent.learning_rate * velocity
             if regularization and regularization.blur:
-                values = _blurred(values, draws["blur"][number], parametrization)
-            if parametrization == "pixel":
+                values = _blurred(values, draws["blur"][number], ascent)
+            if ascent.parametrization == "pixel":
                 values = ops.clip(values, 0, 255)
             return values, velocity
 
@@ -429,26 +248,27 @@ def _ascent(function, learning_rate, regularization, parametrization):
     return program
 
 
-def _pixels(values, parametrization):
+def _pixels(values, ascent):
     """What is optimized as an image float32 [B, H, W, 3]."""
-    return spectrum_image(values) if parametrization == "fourier" else values
+    return spectrum_image(values) if ascent.parametrization == "fourier" else values
 
 
-def _pictures(values, parametrization):
-    pixels = ops.convert_to_numpy(_pixels(values, parametrization))
+def _pictures(values, ascent):
+    pixels = ops.convert_to_numpy(_pixels(values, ascent))
     return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
 
 
-def _blurred(values, deviation, parametrization):
-    if parametrization == "pixel":
+def _blurred(values, deviation, ascent):
+    if ascent.parametrization == "pixel":
         return blur(values, deviation)
-    return values * _gaussian(deviation, *values.shape[2:4])[..., None]
+    return values * gaussian(deviation, *values.shape[2:4])[..., None]
 
 
-def _drawn(seeds, size, steps, regularization, parametrization):
+def _drawn(seeds, size, ascent):
     """What is optimized, at the start; and what is drawn for all steps, a dict of [S, B, ...]."""
-    shape = (*size, 3) if parametrization == "pixel" else (3, *size, 2)
-    center = GRAY if parametrization == "pixel" else 0.0
+    on_pixels, steps = ascent.parametrization == "pixel", ascent.steps
+    shape, center = ((*size, 3), GRAY) if on_pixels else ((3, *size, 2), 0.0)
+    regularization = ascent.regularization
     values, draws = [], {"shift": [], "factor": [], "angle": [], "blur": []}
     fading = np.linspace(1, FINAL_BLUR, steps)
     for seed in seeds:  # each image has its own, so that others do not change it
@@ -482,93 +302,9 @@ def _normalized(direction):
     return direction / ops.maximum(ops.sqrt(mean_square), 1e-18)
 
 
-def _gaussian(deviation, height, width):
-    """What a Gaussian of `deviation` [B] pixels leaves of each frequency: [B, 1, H, W]."""
-    exponent = -2 * np.pi**2 * np.square(_frequencies(height, width)).astype(np.float32)
-    return ops.exp(ops.square(deviation)[:, None, None, None] * exponent)
-
-
-def _frequencies(height, width):
-    """Cycles a pixel, float64 [H, W], in the order of the discrete Fourier transform."""
-    return np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
-
-
-def _weighted_sum(model, objectives, size):
-    """The sum of the objectives as a function of pixels [B, H, W, 3] and indices [B, objectives].
-
-    Returns it, and the indices int32 of all images.
-    """
-    if not objectives or not all(np.isfinite(weight) for weight, _ in objectives):
-        raise ValueError(
-            f"Expected at least one objective and finite weights, received the weights "
-            f"{[weight for weight, _ in objectives]}."
-        )
-    columns = [np.atleast_1d(np.asarray(objective.index)) for _, objective in objectives]
-    lengths = sorted({len(column) for column in columns} - {1})
-    if len(lengths) > 1 or any(column.ndim > 1 or not column.size for column in columns):
-        raise ValueError(
-            f"Expected one index, or one for each image, received "
-            f"{' and '.join(map(str, (column.shape for column in columns)))} of them."
-        )
-    outputs = [_output(model, objective) for _, objective in objectives]
-    features_of = gradients.on_pixels(model, outputs)
-    for spec, column, (_, objective) in zip(
-        features_of.compute_output_spec(keras.KerasTensor((1, *size, 3))), columns, objectives
-    ):
-        count = objective.scores(ops.zeros(spec.shape)).shape[-1]
-        if column.dtype.kind not in "iu" or column.min() < 0 or column.max() >= count:
-            owner = "model" if objective.layer is None else f'layer "{objective.layer}"'
-            plural = "classes" if objective.kind == "class" else f"{objective.kind}s"
-            raise ValueError(
-                f"The {owner} has the {plural} 0 to {count - 1}, received "
-                f"{', '.join(map(str, column))}."
-            )
-    indices = np.stack(np.broadcast_arrays(*columns), axis=1).astype(np.int32)
-
-    def function(pixels, indices):
-        total = 0.0
-        for i, (features, (weight, objective)) in enumerate(zip(features_of(pixels), objectives)):
-            scores = ops.cast(objective.scores(features), "float32")  # [B, K]
-            score = ops.take_along_axis(scores, indices[:, i : i + 1], axis=1)[:, 0]  # [B]
-            total += weight * score
-        return total
-
-    return function, indices
-
-
-def _output(model, objective):
-    """The symbolic output that an objective scores."""
-    if objective.layer is not None:
-        return gradients.layer_output(model, objective.layer)
-    if isinstance(model.output, dict) and "logits" in model.output:
-        return model.output["logits"]
-    return model.output
-
-
-def _rows(features):
-    """Features [B, ..., K] as [B, positions, K]."""
-    return ops.reshape(features, (ops.shape(features)[0], -1, features.shape[-1]))
-
-
-def _expect_rank(features, rank, owner, expected):
-    if len(features.shape) != rank:
-        raise ValueError(
-            f"{owner} gives {tuple(features.shape)}, expected {expected}. Choose another objective."
-        )
-
-
-def _check_numbers(steps, learning_rate, parametrization, seed, batch_size, frames):
-    least = {"steps": (steps, 1), "batch_size": (batch_size, 1), "frames": (frames, 0)}
-    least["seed"] = (seed, 0)
-    for name, (value, limit) in least.items():
-        if not isinstance(value, int) or value < limit:
-            raise ValueError(f"{name}: expected an int of at least {limit}, received {value!r}.")
-    if not 0 < learning_rate < np.inf:
-        raise ValueError(f"learning_rate: expected a number above 0, received {learning_rate!r}.")
-    if parametrization not in PARAMETRIZATIONS:
-        raise ValueError(
-            f"parametrization: expected one of {PARAMETRIZATIONS}, received {parametrization!r}."
-        )
+def _check_int(name, value, least):
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}: expected an int of at least {least}, received {value!r}.")
 
 
 def _evenly(steps, count):

@@ -1,4 +1,4 @@
-"""Which pixels an output looks at: class activation maps and effective receptive fields.
+"""Class activation maps: which pixels speak for a class.
 
 B batch, H W size of the images, h w of a layer's map, K its channels, C classes.
 """
@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from kerasdense.explain import gradients
-
+from kerasdense.models.outputs import main_output
 
 
 def grad_cam(model, images, class_index, layer=None, region=None):
@@ -36,7 +36,7 @@ def grad_cam(model, images, class_index, layer=None, region=None):
     interpretable semantic segmentation via gradient-weighted class activation mapping", AAAI 2020.
     """
     images = np.asarray(images)
-    logits = model.output["logits"] if isinstance(model.output, dict) else model.output
+    logits = main_output(model.output)
     dense = len(logits.shape) == 4
     if len(logits.shape) not in (2, 4):
         raise ValueError(
@@ -75,10 +75,6 @@ def grad_cam(model, images, class_index, layer=None, region=None):
     return np.divide(heat, largest, out=np.zeros_like(heat), where=largest > 0)
 
 
-
-
-
-
 def _last_maps(model, dense):
     """What the class scores are made of, symbolic maps [B, h, w, K]."""
     if dense:
@@ -90,8 +86,7 @@ def _last_maps(model, dense):
 def _region(model, images, class_index, region):
     """The pixels to explain, float32 [B, H, W]."""
     if region is None:
-        logits = model.predict_on_batch(images)
-        logits = logits["logits"] if isinstance(logits, dict) else logits
+        logits = main_output(model.predict_on_batch(images))
         region = np.argmax(logits, axis=-1) == class_index
     region = np.asarray(region, bool)
     if region.shape not in (images.shape[1:3], images.shape[:3]):

@@ -8,7 +8,6 @@ from keras import ops
 
 from kerasdense.explain import gradients
 
-
 # Of the largest value, from which on a pixel belongs to the field: one minus the mass of a Gaussian
 # within two deviations. Luo et al. 2016, sec. 3.
 FIELD_THRESHOLD = 1 - 0.9545

@@ -1,10 +1,10 @@
-"""Class activation maps and receptive fields, on models whose answers are known by hand."""
+"""Class activation maps, on models whose answers are known by hand."""
 
 import keras
 import numpy as np
 import pytest
 
-from kerasdense.explain import class_activation_maps
+from kerasdense.explain.class_activation_maps import grad_cam
 from kerasdense.models import ladder_densenet
 
 
@@ -35,7 +35,7 @@ def picture():
 
 
 def test_seg_grad_cam_finds_the_pixels_that_speak_for_the_class(colors):
-    heat = class_activation_maps.grad_cam(colors, picture(), 1)
+    heat = grad_cam(colors, picture(), 1)
     assert heat.shape == (1, 8, 8) and heat.dtype == np.float32
     np.testing.assert_allclose(heat[0], picture()[0, ..., 1] / 200, atol=1e-6)
 
@@ -46,8 +46,8 @@ def test_the_region_scales_the_evidence_alike_everywhere(colors):
     region = np.zeros((8, 8), bool)
     region[2, :2] = True
     np.testing.assert_allclose(
-        class_activation_maps.grad_cam(colors, picture(), 1, region=region),
-        class_activation_maps.grad_cam(colors, picture(), 1),
+        grad_cam(colors, picture(), 1, region=region),
+        grad_cam(colors, picture(), 1),
         atol=1e-6,
     )
 
@@ -62,7 +62,7 @@ def test_evidence_against_a_class_is_cold():
     convolution(model, "score", [[[[1, 0], [-2, 1]]]])  # class 0: red - 2 green; 1: green
     image = np.zeros((1, 1, 3, 3), np.uint8)
     image[0, 0] = [[200, 0, 0], [100, 0, 0], [40, 100, 0]]
-    heat = class_activation_maps.grad_cam(model, image, 0, region=np.ones((1, 3), bool))
+    heat = grad_cam(model, image, 0, region=np.ones((1, 3), bool))
     # red - 2 green is 200, 100, and -160, which is cut off.
     np.testing.assert_allclose(heat[0], [[1, 0.5, 0]], atol=1e-6)
 
@@ -72,18 +72,16 @@ def test_grad_cam_of_a_classifier_and_of_another_layer(colors):
     logits = keras.layers.Dense(2, use_bias=False, name="logits")(x)
     model = keras.Model(colors.inputs[0], logits, name="classifier")
     model.get_layer("logits").set_weights([np.float32([[0, 0], [1, 0], [0, 1]])])
-    heats = [class_activation_maps.grad_cam(model, picture(), index)[0] for index in (0, 1)]
+    heats = [grad_cam(model, picture(), index)[0] for index in (0, 1)]
     np.testing.assert_allclose(heats[0], picture()[0, ..., 1] / 200, atol=1e-6)
     np.testing.assert_allclose(heats[1], picture()[0, ..., 2] / 100, atol=1e-6)
     np.testing.assert_allclose(
-        class_activation_maps.grad_cam(model, picture(), 0, layer="preprocess")[0], heats[0], atol=1e-6
+        grad_cam(model, picture(), 0, layer="preprocess")[0], heats[0], atol=1e-6
     )
 
 
 def test_an_image_without_evidence_is_cold(colors):
-    heat = class_activation_maps.grad_cam(
-        colors, np.zeros((1, 4, 4, 3), np.uint8), 2, region=np.ones((4, 4), bool)
-    )
+    heat = grad_cam(colors, np.zeros((1, 4, 4, 3), np.uint8), 2, region=np.ones((4, 4), bool))
     np.testing.assert_array_equal(heat, 0)
 
 
@@ -93,10 +91,7 @@ def test_maps_of_a_lower_resolution_come_back_in_the_images_size():
     images = np.random.default_rng(0).integers(0, 256, (2, 72, 80, 3), np.uint8)
     for layer in (None, "conv5_block1_concat"):
         heats = np.stack(
-            [
-                class_activation_maps.grad_cam(model, images, index, layer, np.ones((72, 80), bool))
-                for index in range(3)
-            ]
+            [grad_cam(model, images, index, layer, np.ones((72, 80), bool)) for index in range(3)]
         )
         assert heats.shape == (3, 2, 72, 80) and heats.min() >= 0
         # 0 would be: no evidence for that class at all.
@@ -115,77 +110,18 @@ def test_maps_of_a_lower_resolution_come_back_in_the_images_size():
 def test_bad_requests(colors, arguments, message):
     image = np.full((1, 8, 8, 3), 9, np.uint8) * np.uint8([0, 1, 0])  # all green
     with pytest.raises(ValueError, match=message):
-        class_activation_maps.grad_cam(colors, image, **arguments)
+        grad_cam(colors, image, **arguments)
 
 
 def test_models_without_class_scores_are_refused():
     images = keras.Input((8, 8, 3), dtype="uint8")
     raw = keras.layers.Reshape((64, 3))(keras.layers.Rescaling(1.0)(images))
     with pytest.raises(ValueError, match="Class activation maps need"):
-        class_activation_maps.grad_cam(keras.Model(images, raw), np.zeros((1, 8, 8, 3), np.uint8), 0)
+        grad_cam(keras.Model(images, raw), np.zeros((1, 8, 8, 3), np.uint8), 0)
 
 
 def test_a_classifier_takes_no_region(colors):
     pooled = keras.layers.GlobalAveragePooling2D()(colors.output)
     model = keras.Model(colors.inputs[0], pooled)
     with pytest.raises(ValueError, match="expected no region"):
-        class_activation_maps.grad_cam(model, picture(), 0, region=np.ones((8, 8), bool))
-
-
-def stacked(kernels):
-    """Convolutions of ones, 1 channel, of these (size, stride, dilation)."""
-    images = keras.Input((None, None, 3), dtype="uint8")
-    x = keras.layers.Rescaling(1.0)(images)
-    for number, (size, stride, dilation) in enumerate(kernels):
-        x = keras.layers.Conv2D(
-            1,
-            size,
-            stride,
-            "same",
-            dilation_rate=dilation,
-            use_bias=False,
-            kernel_initializer="ones",
-            name=f"conv{number}",
-        )(x)
-    return keras.Model(images, x)
-
-
-def test_the_field_of_linear_convolutions_is_that_of_their_kernels():
-    # Two 3x3 of ones: the profile 1 2 3 2 1 along each axis, around the central pixel 4 of 9.
-    field = class_activation_maps.effective_receptive_field(
-        stacked([(3, 1, 1), (3, 1, 1)]), "conv1", (9, 9), samples=2
-    )
-    profile = np.array([0, 0, 1, 2, 3, 2, 1, 0, 0])
-    np.testing.assert_allclose(field, np.outer(profile, profile) / 81, atol=1e-7)
-    assert class_activation_maps.field_sides(field) == (5, 5)
-
-
-def test_a_dilated_field_is_wider_and_has_holes():
-    field = class_activation_maps.effective_receptive_field(stacked([(3, 1, 4)]), "conv0", (17, 21), 1)
-    assert np.count_nonzero(field) == 9
-    assert class_activation_maps.field_sides(field) == (9, 9)
-    assert field[8, 10] == field[4, 6] > 0
-
-
-def test_the_same_seed_gives_the_same_field():
-    model = ladder_densenet((1, 1, 1, 1), num_classes=3)
-    fields = [
-        class_activation_maps.effective_receptive_field(model, "conv3_block1_concat", (64, 64), 2, seed)
-        for seed in (0, 0, 1)
-    ]
-    np.testing.assert_array_equal(fields[0], fields[1])
-    assert (fields[0] != fields[2]).any()
-    np.testing.assert_allclose([field.sum() for field in fields], 1)
-
-
-def test_bad_fields():
-    model = stacked([(3, 1, 1)])
-    with pytest.raises(ValueError, match='no layer "conv7"'):
-        class_activation_maps.effective_receptive_field(model, "conv7", (9, 9))
-    model.get_layer("conv0").kernel.assign(np.zeros((3, 3, 3, 1), np.float32))
-    with pytest.raises(ValueError, match="No pixel moves"):
-        class_activation_maps.effective_receptive_field(model, "conv0", (9, 9), 1)
-    images = keras.Input((8, 8, 3), dtype="uint8")
-    fixed = keras.Model(images, keras.layers.Rescaling(1.0, name="out")(images))
-    with pytest.raises(ValueError, match=r"takes images of \(8, 8\), received size \(9, 9\)"):
-        class_activation_maps.effective_receptive_field(fixed, "out", (9, 9))
+        grad_cam(model, picture(), 0, region=np.ones((8, 8), bool))

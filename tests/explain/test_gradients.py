@@ -15,7 +15,7 @@ from kerasdense.models import ladder_densenet
 JAX = """
 import keras
 from keras import ops
-from kerasdense import gradients
+from kerasdense.explain import gradients
 images = keras.Input((None, None, 3), dtype="uint8")
 kernel = keras.layers.Conv2D(1, 1, use_bias=False, kernel_initializer="ones", name="sum")
 model = keras.Model(images, kernel(keras.layers.Rescaling(2.0)(images)))
