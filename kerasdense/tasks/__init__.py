@@ -3,6 +3,8 @@
 import importlib
 import pkgutil
 
+from kerasdense.data.classes import default_palette
+
 BASE = "base"  # the file that says what a task is
 
 
@@ -29,14 +31,16 @@ def of_run(facts):
 def of_model(model, class_names=None, palette=None):
     """The task that a model of this package is for; without names, classes have numbers.
 
-    Raises: ValueError for another model.
+    Raises: ValueError for another model, and where several tasks take it for theirs.
     """
-    for name in names():
-        task = named(name)
-        if task.recognizes(model):
-            count = task([], []).count_classes(model)
-            class_names = class_names or [str(index) for index in range(count)]
-            return task(class_names, palette or [[0, 0, 0]] * len(class_names))
+    found = [name for name in names() if named(name).recognizes(model)]
+    if len(found) > 1:
+        raise ValueError(f'The model "{model.name}" might be for {" or ".join(found)}.')
+    if found:
+        task = named(found[0])
+        count = task([], []).count_classes(model)
+        class_names = class_names or [str(index) for index in range(count)]
+        return task(class_names, palette or default_palette(len(class_names)))
     raise ValueError(
         f'The model "{model.name}" gives {model.output}. Expected logits [B, H, W, C] (or a dict '
         f'with them as "logits"), SSD\'s [B, A, C + 1 + 4] or labels [B, C].'

@@ -11,8 +11,11 @@ import abc
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
+
 PICTURES = 4  # drawn during training
 WORST = 4  # pictures kept to look at
+NO_REGION = "A region is of pixels of a label map: expected a class of a segmentation model."
 SURE = 0.5  # score from which a detection or a label counts as an error of its image, if wrong
 
 
@@ -35,13 +38,28 @@ class Figure:
     """A difference between the outputs of an export and those of its model: 0 if they are equal.
 
     `meaning`: in words; `limits`: what rounding explains, by the export's precision (none: it is
-    only told); `heading`, `text`: its column in a table, and the figure as it stands there.
+    only told); `heading`, `text`: its column in a table, and the figure as it stands there;
+    `counts`: it is no difference, but the number of things compared.
     """
 
     meaning: str
     limits: dict = dataclasses.field(default_factory=dict)
     heading: str | None = None
     text: Callable = "{:.1e}".format
+    counts: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Intake:
+    """How an export takes pictures.
+
+    `images`: their tf.TensorSpec, uint8 [B, H, W, 3]; `check`: passes on images that a server can
+    take, and raises for others; `decode`: an image file (string) as a picture uint8 [H, W, 3].
+    """
+
+    images: object
+    check: Callable
+    decode: Callable
 
 
 class Task(abc.ABC):
@@ -68,12 +86,16 @@ class Task(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def recognizes(cls, model):
-        """Whether a model of this package is for this task, by its layers and output."""
+        """Whether a model is for this task and no other, by its layers and output."""
 
     @staticmethod
     @abc.abstractmethod
     def classes(builder):
         """Class names and palette of a prepared dataset: (list of str, list of [r, g, b])."""
+
+    def image_size_of(self, model):
+        """(H, W) that images are warped to for a model; None: each keeps its own."""
+        return None
 
     @abc.abstractmethod
     def count_classes(self, model):
@@ -96,11 +118,16 @@ class Task(abc.ABC):
         """A function of an augmented sample to what the loss compares with, of a static shape."""
 
     @abc.abstractmethod
-    def eval_batches(self, model, builder, split, batch_size=1, few_sizes=False):
+    def eval_batches(
+        self, model, builder, split, batch_size=1, few_sizes=False, with_targets=False
+    ):
         """Every sample of a split once, in order: a tf.data.Dataset of dicts.
 
-        They hold `image` uint8 [B, H, W, 3], `file_name`, the entry `target`, and what `evaluate`
-        needs. `few_sizes`: pad images, where they differ, to few sizes, of which XLA compiles each.
+        They hold `image` uint8 [B, H, W, 3], `file_name`, and what `evaluate` needs.
+
+        Args:
+            few_sizes: pad images, where they differ, to few sizes, of which XLA compiles each.
+            with_targets: also the entry `target`, should `evaluate` not need it.
         """
 
     @abc.abstractmethod
@@ -116,7 +143,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def validation_picture(self, model, samples):
-        """Samples (list of dicts of arrays, without B) and what the model finds: uint8 [h, w, 3]."""
+        """What the model finds in samples (list of dicts, without B): a picture uint8 [h, w, 3]."""
 
     # ---- evaluation
 
@@ -150,11 +177,11 @@ class Task(abc.ABC):
     reference = "serving_default"  # the signature that `differences` compares with
 
     @abc.abstractmethod
-    def signatures(self, network, pictures, portable):
+    def signatures(self, network, intake, portable):
         """What an export answers: {name: function of a tensor to a dict of tensors}.
 
-        `serving_default` is the first, `raw` what the network gives; they take images as the
-        tf.TensorSpec `pictures` says. `encoded` takes image files, a string tensor [B].
+        `serving_default` is the first; `raw` gives what the network does, one tensor; `encoded`
+        takes image files, a string tensor [B], all others images, see `Intake`.
         `portable`: use only operations that the converters for other runtimes know.
         """
 
@@ -178,48 +205,56 @@ class Task(abc.ABC):
     def writer(self, output, score=SURE):
         """Writes what was predicted into a folder.
 
-        Returns an object with `add(path, picture, outputs) -> a line about it`, for each picture
-        uint8 [H, W, 3] and its outputs of serving_default (without B), and `finish(paths)`.
-        """
-
-    @abc.abstractmethod
-    def prediction_picture(self, image, output):
-        """What a model says of an image: uint8 [h, w, 3].
-
-        `image` uint8 [H, W, 3]; `output`: the model's for it, without B (of a dict its logits).
+        Returns an object with `output`; `add(path, picture, outputs) -> a line about it`, for each
+        picture uint8 [H, W, 3] and its outputs of serving_default (without B), which raises
+        ValueError where these do not fit the picture or the classes; and `finish(paths)`.
         """
 
     # ---- explanation
 
-    @abc.abstractmethod
     def class_objective(self, model, index, region=None):
-        """The class `index` (int or list) as an Objective of `explain.activation_maximization`.
+        """The class `index` (int or list) as an Objective of `explain.objectives`.
 
         `region`: bool [H, W], the pixels that count; ValueError where outputs have no pixels.
         """
+        raise ValueError(f"A {self.name} model has no classes to visualize.")
 
-    # ---- attacks: units are what the model classifies one by one
+    def evidence_picture(self, name, image, output, heat, index):
+        """An image beside where evidence for the class `index` lies in it: uint8 [h, w, 3].
+
+        `name`: its file's; `image` uint8 [H, W, 3]; `output`: the model's for it, without B (of a
+        dict its logits); `heat` float32 [H, W] from 0 to 1, of `explain.class_activation_maps`.
+        """
+        raise ValueError(f"A {self.name} model has no class scores of an image to map.")
+
+    # ---- attacks: units are what the model classifies one by one; a task without units leaves
+    # these members alone
 
     unit = ""  # its name: pixel, anchor, label
     truth = ""  # a sample's entry, where the truth is known
     image_share = 1.0  # of an image's units (objects) to be reached for the image to count so
-    accuracies = ()  # names of the figures of `attack_figures`
+    accuracies = ()  # names of those `attack_figures` that are accuracies, 0 to 1: one at least
     goals = ""  # flags of the goals that there are, for messages
 
     def unit_logits(self, output):
-        """The model's output (of a dict its logits) as logits of units [B, *units, K]."""
+        """The model's output (of a dict its logits) as logits of units [B, *units, K].
+
+        By `keras.ops`: the output may be symbolic. Units of two axes are pixels, and K their
+        classes.
+        """
         return output
 
     def check_goal(self, goal):
         """Raises ValueError for a goal (`attacks.judge.Goal`) that an attack cannot have here."""
+        raise ValueError(f"A {self.name} model has no units to attack.")
 
-    @abc.abstractmethod
     def attack_labels(self, goal, logits, output, samples):
         """The classes of the units to get away from, or those wanted: int [B, *units].
 
         `logits` [B, *units, K] and `output` (NumPy) are of the clean images; `samples`: list of B
         dicts, see `attacks.judge.Judge`.
         """
+        raise NotImplementedError
 
     def detections(self, model):
         """A function of the model's output (NumPy) to what was found in each image, a list of B.
@@ -236,14 +271,56 @@ class Task(abc.ABC):
         """
         return None
 
-    @abc.abstractmethod
     def attack_counts(self, example, view):
-        """What `attack_figures` needs of one image, seen as `view` (`attacks.judge.View`)."""
+        """What `attack_figures` needs of one image, seen as `view` (`attacks.judge.View`).
 
-    @abc.abstractmethod
+        Those of several images add up with `+`.
+        """
+        raise NotImplementedError
+
     def attack_figures(self, counts):
-        """Figures of all images, from their `attack_counts`: {name: number, None or dict}."""
+        """Figures from the sum of images' `attack_counts`: {name: number, None or dict}."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def view_picture(self, image, view):
         """A `View` of the image drawn: uint8 [h, w, 3]."""
+        raise NotImplementedError
+
+
+def progress(batches, verbose):
+    """The batches of a tf.data.Dataset, with a progress bar if `verbose`."""
+    import keras
+
+    steps = int(batches.cardinality())
+    bar = keras.utils.Progbar(steps if steps >= 0 else None, unit_name="batch", verbose=verbose)
+    for number, batch in enumerate(batches, 1):
+        yield batch
+        bar.update(number, finalize=number == steps)
+
+
+def check_finite(outputs, what, where):
+    """Raises ValueError unless all of a model's outputs (NumPy) are finite."""
+    if not np.isfinite(outputs).all():
+        raise ValueError(not_finite(what, where))
+
+
+def not_finite(what, where):
+    """What is wrong with a model whose outputs are not finite."""
+    return (
+        f"The model's {what} are not finite for {where}. Either its weights are broken, or "
+        f"its values leave the range of float16: fit in float32 or mixed_bfloat16."
+    )
+
+
+def check_shape(name, values, shape):
+    """Raises ValueError unless the outputs of an export have the shape of its model's."""
+    if values.shape != shape:
+        raise ValueError(
+            f"The {name} of both models must have one shape to be compared, expected "
+            f"{list(shape)}, received {list(values.shape)}."
+        )
+
+
+def file_names(batch):
+    """The entry `file_name` [B] of a batch as a list of str."""
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in batch]

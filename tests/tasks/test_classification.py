@@ -1,21 +1,29 @@
-"""From logits to average precision: a classifier that knows the truth, and one that errs."""
+"""Classification, from logits to average precision: a classifier that knows the truth, and one that
+errs; figures of an export beside its model; and the files that predictions leave.
+"""
 
+import json
 import types
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
-from kerasdense.tasks import evaluation
+from kerasdense.drawing import pictures
+from kerasdense.export import parity
+from kerasdense.tasks.classification import Classification, image_labels
 
 NAMES = ["cat", "dog", "owl"]
+TASK = Classification(NAMES, [[0, 0, 0]] * 3)
+CAT = Classification(["cat"], [[0, 0, 0]])
 # Three images; the cat of the last is a difficult one.
 TRUTH = [[1, 0, 0], [0, 1, 0], [-1, 1, 0]]
 
 
 def samples(truth=TRUTH, batch_size=2):
-    """Batches as `pipeline.detection_eval_batches` has them; an image tells its number."""
+    """Batches as `pipeline.warped_batches` has them; an image tells its number."""
     count = len(truth)
     images = np.broadcast_to(
         np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 8, 9, 3)
@@ -40,9 +48,8 @@ def classifier(logits):
 
 
 def measure(logits, **options):
-    return evaluation.evaluate_classification(
-        classifier(logits), samples(), NAMES, verbose=0, **options
-    )
+    found = TASK.evaluate(classifier(logits), samples(), verbose=0, **options)
+    return found.result, found.curves, found.worst
 
 
 def test_a_classifier_that_knows_the_truth():
@@ -54,7 +61,7 @@ def test_a_classifier_that_knows_the_truth():
     assert result["ignored"] == {"cat": 1, "dog": 0, "owl": 0}
     assert result["false_positives"] == {"cat": 0, "dog": 0, "owl": 0}
     np.testing.assert_array_equal(curves["dog"][0], [1 / 2, 1, 1])
-    table = evaluation.classification_table(result)
+    table = TASK.table(result)
     assert "1 of 3 classes have no object here" in table
     assert any(line.split() == ["owl", "absent", "absent", "0", "0", "0", "0"]
                for line in table.splitlines())  # fmt: skip
@@ -84,18 +91,14 @@ def test_one_that_errs():
 def test_images_are_ranked_where_probabilities_are_all_one():
     # In float32 both sigmoids are 1.
     truth, logits = [[0], [1]], [[30], [60]]
-    result, *_ = evaluation.evaluate_classification(
-        classifier(logits), samples(truth), ["cat"], verbose=0
-    )
-    assert result["mean_ap_area"] == 1
+    found = CAT.evaluate(classifier(logits), samples(truth), verbose=0)
+    assert found.result["mean_ap_area"] == 1
 
 
 def test_an_image_where_nothing_counts_is_no_worst_one():
     truth = [[-1], [1]]
-    _, _, worst = evaluation.evaluate_classification(
-        classifier([[5], [5]]), samples(truth), ["cat"], verbose=0
-    )
-    assert [found["file_name"] for found in worst] == ["1.jpg"]
+    found = CAT.evaluate(classifier([[5], [5]]), samples(truth), verbose=0)
+    assert [each["file_name"] for each in found.worst] == ["1.jpg"]
 
 
 def test_mistakes_are_named():
@@ -105,30 +108,127 @@ def test_mistakes_are_named():
         measure(np.zeros((3, 2)))
     maps = types.SimpleNamespace(output=keras.KerasTensor((None, None, None, 3)))
     with pytest.raises(ValueError, match="Evaluate a classifier"):
-        evaluation.evaluate_classification(maps, samples(), NAMES, verbose=0)
+        TASK.evaluate(maps, samples(), verbose=0)
     with pytest.raises(ValueError, match="holds no images"):
-        evaluation.evaluate_classification(
-            classifier(np.zeros((3, 3))), samples().take(0), NAMES, verbose=0
-        )
+        TASK.evaluate(classifier(np.zeros((3, 3))), samples().take(0), verbose=0)
     with pytest.raises(ValueError, match="None of the 3 images shows any class"):
-        evaluation.evaluate_classification(
-            classifier(np.zeros((3, 3))), samples(np.zeros((3, 3))), NAMES, verbose=0
-        )
+        TASK.evaluate(classifier(np.zeros((3, 3))), samples(np.zeros((3, 3))), verbose=0)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_labels_of_a_picture_by_the_rule_of_voc(number):
+    # Objects of the classes 0 ... number - 1, of which class 1 is difficult.
+    expected = {
+        0: [0, 0, 0, 0], 1: [1, 0, 0, 0], 2: [1, -1, 0, 0], 3: [1, -1, 1, 0], 4: [1, -1, 1, 1],
+    }[number]  # fmt: skip
+    labels = np.arange(number)
+    targets = image_labels(4)({"labels": labels, "difficult": labels == 1})
+    np.testing.assert_array_equal(targets, expected)
+
+
+def test_one_easy_object_makes_a_class_present():
+    labels, difficult = np.array([2, 0, 2, 1, 1]), np.array([True, False, False, True, True])
+    targets = image_labels(4)({"labels": labels, "difficult": difficult})
+    assert targets.dtype == tf.float32
+    np.testing.assert_array_equal(targets, [1, -1, 1, 0])
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+LINE = 26  # pixels of a line of text with its margin, as of the heading
+
+
+def drawn(shape, labels, probabilities, size=None):
+    """The picture of an evaluation without its heading, from one of zeros."""
+    found = {
+        "file_name": "a.jpg",
+        "loss": 1.0,
+        "image": np.zeros(shape, np.uint8),
+        "size": size or shape[:2],
+        "labels": np.array(labels),
+        "probabilities": np.array(probabilities),
+    }
+    margin = pictures.MARGIN
+    picture = TASK.worst_picture(found)
+    assert picture.dtype == np.uint8
+    return picture[LINE:-margin, margin:-margin]
 
 
 def test_pictures_have_their_labels_above_them():
-    image = np.zeros((100, 500, 3), np.uint8)
-    probabilities = np.array([0.9, 0.6, 0.2])
-    # Each line of text takes 26 pixels: what is shown, then what is wrong, then what is ignored.
+    probabilities = [0.9, 0.6, 0.2]
+    # What is shown, then what is wrong, then what is ignored.
     for labels, lines in (([1, 1, 0], 1), ([1, 0, 0], 2), ([-1, 0, 1], 3), ([0, 1, 0], 2)):
-        picture = evaluation.labelled_picture(image, np.array(labels), probabilities, NAMES)
-        assert picture.shape == (100 + 26 * lines, 500, 3) and picture.dtype == np.uint8
-        np.testing.assert_array_equal(picture[26 * lines :], image)
-    small = evaluation.labelled_picture(image[:, :200], np.array([1, 1, 1]), probabilities, NAMES)
-    assert small.shape == (200 + 26, 400, 3)
+        picture = drawn((100, 500, 3), labels, probabilities)
+        assert picture.shape == (100 + LINE * lines, 500, 3)
+        assert picture[: LINE * lines].any() and not picture[LINE * lines :].any()
+    # Small ones grow to 400 pixels of width, in their own shape.
+    assert drawn((100, 200, 3), [1, 1, 1], probabilities).shape == (200 + LINE, 400, 3)
+    assert drawn((64, 64, 3), [1, 1, 1], probabilities, (100, 200)).shape == (200 + LINE, 400, 3)
 
 
 def test_pictures_of_training():
-    draw = evaluation.classification_pictures(samples(), NAMES, count=2)
-    picture = draw(classifier(np.zeros((3, 3))))
+    (batch,) = samples(batch_size=3).as_numpy_iterator()
+    two = [{key: value[i] for key, value in batch.items()} for i in range(2)]
+    picture = TASK.validation_picture(classifier(np.zeros((3, 3))), two)
     assert picture.dtype == np.uint8 and picture.shape[1] == 2 * 400 + 3 * 8
+
+
+def test_evidence_stands_beside_the_picture():
+    image, heat = np.zeros((30, 500, 3), np.uint8), np.zeros((30, 500), np.float32)
+    picture = TASK.evidence_picture("a.jpg", image, np.array([-800.0, 0, 800]), heat, 0)
+    assert picture.dtype == np.uint8 and picture.shape[1] == 2 * 500 + 3 * pictures.MARGIN
+
+
+def test_charts_and_validation():
+    found = TASK.evaluate(classifier(np.array(TRUTH)), samples(), verbose=0)
+    assert list(TASK.charts(found)) == ["precision_recall"]
+    logs = TASK.validate(classifier(np.array(TRUTH)), samples())
+    assert logs == {"val_mean_ap": 1, "val_mean_ap_11point": 1}
+
+
+# --- figures of an export beside its model -------------------------------------------------------
+
+
+def test_the_largest_difference_of_a_probability_counts():
+    ours = {"probabilities": np.float32([[0.5, 0.25, 1], [0, 0, 1]])}
+    theirs = {"probabilities": np.float32([[0.5, 0.5, 1], [0, 0.125, 1]])}
+    assert TASK.differences(ours, theirs) == {"probabilities": 0.25}
+    assert TASK.differences(ours, ours) == {"probabilities": 0}
+    assert not parity.exceeded(TASK, TASK.differences(ours, ours), "float32")
+    for value in (np.nan, np.inf):
+        broken = {"probabilities": np.float32([[0.5, value, 1], [0, 0, 1]])}
+        assert parity.exceeded(TASK, TASK.differences(broken, theirs), "float16")
+    with pytest.raises(ValueError, match=r"probabilities.*expected \[2, 3\], received \[1, 3\]"):
+        TASK.differences({"probabilities": np.zeros((1, 3))}, theirs)
+
+
+# --- results -------------------------------------------------------------------------------------
+
+
+def test_labels_are_drawn_and_listed(tmp_path):
+    picture = np.full((20, 400, 3), 128, np.uint8)
+    written = TASK.writer(tmp_path, 0.5)
+    outputs = {"probabilities": np.float32([0.5, 0.875, 0.25])}
+    line = written.add(tmp_path / "in" / "a.jpg", picture, outputs)
+    assert line == "a_labels.jpg: dog 88 %, cat 50 %"
+    nothing = {"probabilities": np.float32([0.125, 0, 0.25])}
+    line = written.add(tmp_path / "other" / "a.jpg", picture, nothing)
+    assert line == "a_2_labels.jpg: nothing"
+    written.finish([])
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "a_labels.jpg", "a_2_labels.jpg", "labels.json",
+    }  # fmt: skip
+    # All probabilities, also of the labels that are not drawn.
+    assert json.loads((tmp_path / "labels.json").read_text()) == {
+        str(tmp_path / "in" / "a.jpg"): {"cat": 0.5, "dog": 0.875, "owl": 0.25},
+        str(tmp_path / "other" / "a.jpg"): {"cat": 0.125, "dog": 0, "owl": 0.25},
+    }
+    with Image.open(tmp_path / "a_labels.jpg") as file:
+        assert file.size == (400, 20 + LINE)
+
+
+def test_the_score_from_which_labels_are_drawn(tmp_path):
+    written = TASK.writer(tmp_path, 0.2)
+    outputs = {"probabilities": np.float32([0.5, 0.1, 0.25])}
+    line = written.add(tmp_path / "a.jpg", np.zeros((20, 400, 3), np.uint8), outputs)
+    assert line == "a_labels.jpg: cat 50 %, owl 25 %"

@@ -1,4 +1,6 @@
-"""From raw output to average precision: a detector that knows the truth, and one that errs."""
+"""Detection, from raw output to average precision: a detector that knows the truth, and one that
+errs; figures of an export beside its model, by hand; and the files that predictions leave.
+"""
 
 import types
 
@@ -6,12 +8,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasdense.tasks import evaluation
 from kerasdense.boxes.anchors import encode_targets, ssd300_anchors
+from kerasdense.data.formats import read_mot
+from kerasdense.export import parity
 from kerasdense.models.layers import AnchorPredictions
+from kerasdense.tasks.detection import CUT_MARGIN, LEAST_SCORE, Detection
 
 NAMES = ["cat", "dog"]
 PALETTE = [[200, 30, 30], [30, 30, 200]]
+TASK = Detection(NAMES, PALETTE)
 ANCHORS = ssd300_anchors()
 # Two images: (boxes, labels, difficult), far enough apart that nothing is suppressed.
 TRUTH = [
@@ -22,7 +27,7 @@ SIZES = [(120, 160), (90, 60)]
 
 
 def samples(truth=TRUTH):
-    """Batches of two as `pipeline.detection_eval_batches` pads them; an image tells its number."""
+    """Batches of two as `pipeline.warped_batches` pads them; an image tells its number."""
 
     def generate():
         for number, (boxes, labels, difficult) in enumerate(truth):
@@ -70,7 +75,8 @@ def detector(seen, classes=2):
 
 
 def measure(model, **options):
-    return evaluation.evaluate_detections(model, samples(), NAMES, verbose=0, **options)
+    found = TASK.evaluate(model, samples(), verbose=0, **options)
+    return found.result, found.curves, found.worst
 
 
 def test_encoding_decoding_and_matching_give_the_truth_back():
@@ -98,16 +104,14 @@ def test_errors_are_counted_and_the_worst_image_comes_first():
     np.testing.assert_allclose(worst[0]["boxes"], TRUTH[1][0], atol=1e-6)
     assert worst[0]["size"] == SIZES[1] and not worst[0]["detections"]["correct"].any()
     assert worst[1]["detections"]["correct"].all()
-    assert "dog" in evaluation.detection_table(result)
+    assert "dog" in TASK.table(result)
 
 
 def test_a_class_without_objects_is_absent():
     truth = [([[0.1, 0.1, 0.4, 0.3]], [0], [False])]
-    result, *_ = evaluation.evaluate_detections(
-        detector([truth[0][:2]]), samples(truth), NAMES, verbose=0
-    )
+    result = TASK.evaluate(detector([truth[0][:2]]), samples(truth), verbose=0).result
     assert result["ap_area"] == {"cat": 1, "dog": None} and result["absent_classes"] == 1
-    assert "absent" in evaluation.detection_table(result)
+    assert "absent" in TASK.table(result)
 
 
 def test_mistakes_are_named():
@@ -118,13 +122,226 @@ def test_mistakes_are_named():
     with pytest.raises(ValueError, match="3 classes, the dataset 2"):
         measure(detector([], classes=3))
     with pytest.raises(ValueError, match="holds no images"):
-        evaluation.evaluate_detections(detector([]), samples([]), NAMES, verbose=0)
+        TASK.evaluate(detector([]), samples([]), verbose=0)
     nothing = [([], [], [])]
     with pytest.raises(ValueError, match="object"):
-        evaluation.evaluate_detections(detector([([], [])]), samples(nothing), NAMES, verbose=0)
+        TASK.evaluate(detector([([], [])]), samples(nothing), verbose=0)
+
+
+def first_samples():
+    """As validation has them: dicts without the batch."""
+    (batch,) = samples().as_numpy_iterator()
+    return [{key: value[i] for key, value in batch.items()} for i in range(2)]
 
 
 def test_pictures_of_training_show_truth_and_detections_side_by_side():
-    draw = evaluation.detection_pictures(samples(), NAMES, PALETTE)
-    picture = draw(detector([truth[:2] for truth in TRUTH]))
+    model = detector([truth[:2] for truth in TRUTH])
+    picture = TASK.validation_picture(model, first_samples())
     assert picture.dtype == np.uint8 and picture.shape[1] > 3 * 300 and picture.shape[0] > 2 * 300
+
+
+def test_validation_is_the_evaluation_by_voc_alone():
+    logs = TASK.validate(detector([truth[:2] for truth in TRUTH]), samples())
+    assert logs == {"val_mean_ap": 1, "val_mean_ap_11point": 1}
+
+
+def test_pictures_and_charts_of_an_evaluation():
+    seen = [([TRUTH[0][0][0]], [0]), ([TRUTH[1][0][0]], [0])]
+    found = TASK.evaluate(detector(seen), samples(), verbose=0)
+    picture = TASK.worst_picture(found.worst[0])
+    # The image in its own size, 90 x 60, twice.
+    assert picture.dtype == np.uint8 and picture.shape[0] > 90 and picture.shape[1] > 2 * 60
+    assert list(TASK.charts(found)) == ["precision_recall"]
+
+
+# --- figures of an export beside its model -------------------------------------------------------
+
+ROWS = 5
+# (box, score, class) of two images: far apart, so that nobody is taken for somebody else.
+FIRST = [((10, 20, 30, 60), 0.9, 1), ((50, 20, 70, 60), 0.8, 1), ((0, 0, 8, 8), 0.5, 0)]
+SECOND = [((5, 5, 45, 25), 0.7, 2)]
+
+
+def detections(*images):
+    """Outputs of a detector whose images hold these (box, score, class), as they stand."""
+    outputs = {
+        "boxes": np.zeros((len(images), ROWS, 4), np.float32),
+        "scores": np.zeros((len(images), ROWS), np.float32),
+        "classes": np.zeros((len(images), ROWS), np.int32),
+        "num_detections": np.array([len(image) for image in images], np.int32),
+    }
+    for number, image in enumerate(images):
+        for row, (box, score, label) in enumerate(image):
+            outputs["boxes"][number, row] = box
+            outputs["scores"][number, row] = score
+            outputs["classes"][number, row] = label
+    return outputs
+
+
+def figures(outputs, reference):
+    return TASK.differences(detections(*outputs), detections(*reference))
+
+
+def replaced(image, row, box=None, score=None, label=None):
+    """`image` with the named parts of one detection replaced."""
+    new = [old if part is None else part for part, old in zip((box, score, label), image[row])]
+    return [*image[:row], tuple(new), *image[row + 1 :]]
+
+
+def test_equal_detections_and_swapped_rows():
+    # Rows of a set: SECOND has one, FIRST three; their order says nothing.
+    for first in (FIRST, FIRST[::-1]):
+        assert figures([first, SECOND], [FIRST, SECOND]) == {
+            "sought": 4,
+            "missed": 0,
+            "invented": 0,
+            "count": 0,
+            "boxes": 0,
+            "largest_box": 0,
+            "scores": 0,
+        }
+
+
+def test_a_shifted_box_and_another_score():
+    # 2 of the box's 20 pixels to the right. Grown by half a pixel a side it is 21 wide; 19 of
+    # them overlap: 19 / (21 + 21 - 19) = 0.83, the same box.
+    moved = replaced(FIRST, 0, box=(12, 20, 32, 60), score=0.875)
+    found = figures([moved, SECOND], [FIRST, SECOND])
+    assert found["missed"] == found["invented"] == found["count"] == 0
+    # The largest of four is left out of 99 %, rounded down.
+    assert found["boxes"] == 0 and found["largest_box"] == 2
+    assert found["scores"] == pytest.approx(0.025)
+    everywhere = [((x + 2, y, x2 + 2, y2), *rest) for (x, y, x2, y2), *rest in FIRST[:2]]
+    assert figures([everywhere], [FIRST[:2]])["boxes"] == 2
+    # 3 pixels: 18 / (21 + 21 - 18) = 0.75, another box: one of four is missed, and one invented.
+    moved = replaced(FIRST, 0, box=(13, 20, 33, 60))
+    found = figures([moved, SECOND], [FIRST, SECOND])
+    assert found["missed"] == found["invented"] == 1 / 4
+    assert found["largest_box"] == found["scores"] == 0
+
+
+def test_another_class_is_another_detection():
+    found = figures([replaced(FIRST, 1, label=0), SECOND], [FIRST, SECOND])
+    assert found["missed"] == found["invented"] == 1 / 4
+
+
+def test_a_missing_and_an_additional_detection():
+    found = figures([FIRST[:2], SECOND], [FIRST, SECOND])
+    assert found["missed"] == 1 / 4 and found["invented"] == 0
+    assert found["count"] == 1 / ROWS
+    found = figures([FIRST, SECOND], [FIRST[:2], SECOND])
+    assert found["missed"] == 0 and found["invented"] == 1 / 4
+    assert found["count"] == 1 / ROWS
+
+
+def test_detections_of_another_image_do_not_count():
+    found = figures([SECOND, FIRST], [FIRST, SECOND])
+    assert found["missed"] == found["invented"] == 1
+
+
+def test_empty_detections():
+    assert set(figures([[], []], [[], []]).values()) == {0}
+    assert figures([[], []], [FIRST, SECOND])["missed"] == 1
+    found = figures([FIRST, SECOND], [[], []])
+    assert found["missed"] == 0 and found["invented"] == 1
+
+
+def test_one_detection_serves_once():
+    # The reference has two nearly equal boxes, the outputs have one of them.
+    twins = [((10, 20, 30, 60), 0.9, 1), ((10, 20, 30, 61), 0.8, 1)]
+    assert figures([twins[:1]], [twins])["missed"] == 1 / 2
+    # Both are there: each takes its own, although both overlap both, in whatever order.
+    found = figures([twins[::-1]], [twins])
+    assert found["missed"] == found["largest_box"] == 0
+
+
+def test_boxes_without_area_overlap_themselves():
+    line = [((0, 5, 0, 25), 0.9, 1), ((7, 7, 7, 7), 0.8, 1)]
+    found = figures([line], [line])
+    assert found["sought"] == 2 and found["missed"] == found["invented"] == 0
+
+
+def test_low_scores_are_not_looked_for():
+    weak = ((80, 80, 90, 90), LEAST_SCORE - 0.01, 1)
+    for ours, theirs in (([FIRST + [weak]], [FIRST]), ([FIRST], [FIRST + [weak]])):
+        found = figures(ours, theirs)
+        assert found["sought"] == 3 and found["missed"] == found["invented"] == 0
+        assert found["count"] == 1 / ROWS
+    # But they may be what a higher one is found again as, on either side of the level.
+    higher = ((80, 80, 90, 90), LEAST_SCORE + 0.01, 1)
+    found = figures([FIRST + [weak]], [FIRST + [higher]])
+    assert found["missed"] == 0 and found["scores"] == pytest.approx(0.02)
+    assert figures([FIRST + [higher]], [FIRST + [weak]])["invented"] == 0
+
+
+def test_scores_at_the_cut_are_not_looked_for():
+    full = [((20 * n, 0, 20 * n + 10, 10), 0.9 - 0.1 * n, 0) for n in range(ROWS)]
+    last = full[-1][1]
+    near = replaced(full, ROWS - 2, score=last + CUT_MARGIN / 2)
+    elsewhere = replaced(near, ROWS - 2, box=(0, 80, 10, 90))
+    found = figures([elsewhere], [near])
+    assert found["sought"] == ROWS - 2 and found["missed"] == found["invented"] == 0
+    # One that is clearly above the cut is missed.
+    elsewhere = replaced(full, ROWS - 2, box=(0, 80, 10, 90))
+    assert figures([elsewhere], [full])["missed"] == 1 / (ROWS - 1)
+
+
+def test_rows_after_the_last_detection_do_not_count():
+    outputs, reference = detections(FIRST), detections(FIRST)
+    outputs["boxes"][0, 3:], outputs["scores"][0, 3:] = 7, 0.9
+    assert not parity.exceeded(TASK, TASK.differences(outputs, reference), "float32")
+    outputs["num_detections"][0] = 4
+    assert TASK.differences(outputs, reference)["invented"] == 1 / 4
+
+
+def test_outputs_that_are_no_numbers_or_of_another_shape():
+    same = detections(FIRST, SECOND)
+    for precision in ("float32", "float16"):
+        assert not parity.exceeded(TASK, TASK.differences(same, same), precision)
+    for value in (np.nan, np.inf):
+        for name in ("boxes", "scores"):
+            outputs = detections(FIRST, SECOND)
+            outputs[name][0, 1] = value
+            assert parity.exceeded(TASK, TASK.differences(outputs, same), "float16"), name
+    with pytest.raises(ValueError, match="boxes.*expected \\[2, 5, 4\\], received \\[1, 5, 4\\]"):
+        TASK.differences(detections(FIRST), detections(FIRST, SECOND))
+
+
+# --- results -------------------------------------------------------------------------------------
+
+ROAD = ["road", "car"]
+PICTURE = np.full((20, 40, 3), 128, np.uint8)
+
+
+@pytest.mark.parametrize("stems, frames", [(["000007", "12"], [7, 12]), (["a", "12"], [1, 2])])
+def test_boxes(tmp_path, stems, frames):
+    """All boxes are in the result files, the sure ones in the picture and the line."""
+    paths = [tmp_path / "in" / f"{stem}.jpg" for stem in stems]
+    output = tmp_path / "out"
+    output.mkdir()
+    written = Detection(ROAD, PALETTE).writer(output)
+    outputs = {
+        "boxes": np.array([[2, 4, 12, 16], [0, 0, 5, 6], [9, 9, 9, 9]], np.float32),
+        "scores": np.array([0.9, 0.25, 0.0], np.float32),
+        "classes": np.array([1, 0, 0]),
+        "num_detections": 2,
+    }
+    for path, stem in zip(paths, stems):
+        assert written.add(path, PICTURE, outputs) == f"{stem}_boxes.jpg: 1 car"
+    written.finish(paths)
+    assert {path.name for path in output.iterdir()} == {
+        "voc", "mot", *(f"{stem}_boxes.jpg" for stem in stems)
+    }  # fmt: skip
+    for name, box, score in (("car", [2, 4, 12, 16], 0.9), ("road", [0, 0, 5, 6], 0.25)):
+        found = read_mot(output / "mot" / f"det_{name}.txt")
+        assert found.frames.tolist() == frames
+        np.testing.assert_allclose(found.boxes, [box, box], atol=1e-3)
+        np.testing.assert_allclose(found.confidences, [score, score], atol=1e-6)
+    lines = (output / "voc" / "comp4_det_test_car.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == stems
+
+
+def test_a_single_class_has_mot_s_own_file_name(tmp_path):
+    written = Detection(ROAD[:1], PALETTE[:1]).writer(tmp_path)
+    written.finish([])
+    assert [path.name for path in (tmp_path / "mot").iterdir()] == ["det.txt"]

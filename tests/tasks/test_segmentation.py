@@ -1,22 +1,21 @@
-"""Evaluation against confusion matrices derived by hand, and what it refuses."""
+"""Segmentation: evaluation, parity and results against numbers derived by hand."""
 
 import json
-import runpy
-import sys
-import types
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
-from kerasdense.tasks import evaluation
-from kerasdense.training import run_folder
+from kerasdense.drawing import pictures
+from kerasdense.export import parity
 from kerasdense.metrics.labels import IGNORE
+from kerasdense.tasks.segmentation import Segmentation
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 NAMES = ["red", "green", "blue"]
+PALETTE = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+TASK = Segmentation(NAMES, PALETTE)
 
 
 def channel_model(kernel=None, strides=1, auxiliary=False):
@@ -54,7 +53,8 @@ def batches(*samples):
 
 
 def run(model, data, **options):
-    return evaluation.evaluate(model, data, NAMES, verbose=0, **options)
+    found = TASK.evaluate(model, data, verbose=0, **options)
+    return found.result, found.worst
 
 
 TWO_SIZES = [
@@ -83,7 +83,7 @@ def test_absent_class_is_none_and_left_out():
     result, _ = run(channel_model(), batches((picture_of([[0]]), np.array([[0]], np.uint8))))
     assert result["per_class_iou"] == {"red": 1, "green": None, "blue": None}
     assert result["mean_iou"] == 1 and result["absent_classes"] == 2
-    assert "2 of 3 classes are absent" in evaluation.table(result)
+    assert "2 of 3 classes are absent" in TASK.table(result)
 
 
 def test_one_program_for_all_sizes():
@@ -195,49 +195,142 @@ def test_non_finite_logits_are_no_result():
 
 def test_mistaken_arguments():
     with pytest.raises(ValueError, match="3 classes, the dataset 2: red, green"):
-        evaluation.evaluate(channel_model(), batches(*TWO_SIZES), NAMES[:2])
+        Segmentation(NAMES[:2], PALETTE[:2]).evaluate(channel_model(), batches(*TWO_SIZES))
     for scales in ((), (0.0,), (-1.0,), (float("nan"),), (float("inf"),)):
         with pytest.raises(ValueError, match="Scales"):
             run(channel_model(), batches(*TWO_SIZES), scales=scales)
 
 
-@pytest.mark.parametrize("script", ["evaluate.py", "export.py", "predict.py"])
-def test_scripts_print_one_line_for_a_missing_run(script, tmp_path, monkeypatch, capsys):
-    arguments = ["--run", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")]
-    if script == "predict.py":
-        arguments.insert(0, str(tmp_path / "image.png"))
-    monkeypatch.setattr(sys, "argv", [script, *arguments])
-    with pytest.raises(SystemExit) as exit_:
-        runpy.run_path(str(SCRIPTS / script), run_name="__main__")
-    assert exit_.value.code == 2
-    errors = capsys.readouterr().err.splitlines()
-    assert len(errors) == 1 and errors[0].startswith("error: ") and "run.json" in errors[0]
-    assert not (tmp_path / "out").exists()
+# --- figures of an export beside its model -------------------------------------------------------
+
+# A picture of 1x2x2 pixels and three classes; labels 0, 1, 2, 0.
+PROBABILITIES = np.array(
+    [[[[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]], [[0.3, 0.1, 0.6], [0.45, 0.4, 0.15]]]], np.float32
+)
 
 
-def test_evaluate_script(tmp_path, monkeypatch, capsys):
-    """The files it leaves; the data set is a stand-in, `datasets` has tests of its own."""
-    metadata = {"class_names": NAMES, "palette": [[255, 0, 0], [0, 255, 0], [0, 0, 255]]}
-    builder = types.SimpleNamespace(info=types.SimpleNamespace(metadata=metadata))
-    monkeypatch.setattr("kerasdense.datasets.load", lambda name, source, prepared_dir: builder)
-    samples = batches(*TWO_SIZES)
-    monkeypatch.setattr("kerasdense.data.pipeline.eval_batches", lambda *arguments: samples)
-    run_folder.write_run(tmp_path, {"model": {}, "dataset": {"name": "camvid", **metadata}})
-    channel_model().save(tmp_path / "best.keras")
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", "--run", str(tmp_path), "--flip"])
-    with pytest.raises(SystemExit) as exit_:
-        runpy.run_path(str(SCRIPTS / "evaluate.py"), run_name="__main__")
-    printed = capsys.readouterr()
-    assert not exit_.value.code, printed.err
-    assert "mean IoU         66.67" in printed.out
-    written = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
-    assert written["confusion_matrix"] == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
-    assert written["images"] == 2 and written["flip"] is True and written["split"] == "val"
-    assert {path.name for path in (tmp_path / "evaluation").iterdir()} == {
-        "evaluation.json", "confusion_matrix.png", "worst_1_0.png", "worst_2_1.png"
-    }  # fmt: skip
+def segmented(labels=(0, 1, 2, 0), confidence=(0.7, 0.8, 0.6, 0.45)):
+    return {
+        "labels": np.array(labels, np.uint8).reshape(1, 2, 2),
+        "confidence": np.array(confidence, np.float32).reshape(1, 2, 2),
+    }
 
-    builder.info.metadata = {**metadata, "class_names": NAMES[::-1]}
-    with pytest.raises(SystemExit) as exit_:
-        runpy.run_path(str(SCRIPTS / "evaluate.py"), run_name="__main__")
-    assert exit_.value.code == 2 and "blue, green, red" in capsys.readouterr().err
+
+def differences(outputs):
+    return TASK.differences(outputs, {"probabilities": PROBABILITIES})
+
+
+def test_equal_labels():
+    assert differences(segmented()) == {"other_labels": 0, "margin": 0, "confidence": 0}
+
+
+def test_one_wrong_pixel_of_four():
+    # The last pixel is given class 1, to which the reference gives 0.4 instead of 0.45.
+    found = differences(segmented(labels=(0, 1, 2, 1)))
+    assert found["other_labels"] == 1 / 4 and found["confidence"] == 0
+    assert found["margin"] == pytest.approx(0.45 - 0.4, abs=1e-6)
+    # Two wrong pixels: the larger lead counts, 0.7 - 0.1.
+    found = differences(segmented(labels=(2, 1, 2, 1)))
+    assert found["other_labels"] == 2 / 4
+    assert found["margin"] == pytest.approx(0.7 - 0.1, abs=1e-6)
+
+
+def test_a_label_without_a_class_has_no_probability():
+    found = differences(segmented(labels=(0, 1, 255, 0)))
+    assert found["other_labels"] == 1 / 4 and found["margin"] == pytest.approx(0.6)
+
+
+def test_confidence_differs_most_where_it_is_too_low_or_too_high():
+    for value, difference in ((0.5, 0.2), (1.0, 0.3)):
+        found = differences(segmented(confidence=(value, 0.8, 0.6, 0.45)))
+        assert found == {
+            "other_labels": 0,
+            "margin": 0,
+            "confidence": pytest.approx(difference, abs=1e-6),
+        }
+
+
+def test_outputs_that_are_no_numbers_or_of_another_shape():
+    for value in (np.nan, np.inf):
+        found = differences(segmented(confidence=(0.7, 0.8, value, 0.45)))
+        assert parity.exceeded(TASK, found, "float16")
+    for precision in ("float32", "float16"):
+        assert not parity.exceeded(TASK, differences(segmented()), precision)
+    reference = {"probabilities": PROBABILITIES[:, :, :1]}
+    with pytest.raises(ValueError, match="labels.*expected \\[1, 2, 1\\], received \\[1, 2, 2\\]"):
+        TASK.differences(segmented(), reference)
+    with pytest.raises(ValueError, match="confidence"):
+        differences(segmented() | {"confidence": np.zeros((1, 2))})
+
+
+# --- results and pictures ------------------------------------------------------------------------
+
+ROAD = ["road", "car"]
+PICTURE = np.full((20, 40, 3), 128, np.uint8)
+LABELS = np.random.default_rng(0).integers(0, 3, (30, 40))
+SAMPLE = picture_of(LABELS), LABELS.astype(np.uint8)
+
+
+def test_label_maps(tmp_path):
+    written = Segmentation(ROAD, PALETTE[:2]).writer(tmp_path)
+    labels = np.zeros((20, 40), np.uint8)
+    labels[:5] = 1  # a quarter
+    line = written.add(tmp_path / "in" / "a.jpg", PICTURE, {"labels": labels})
+    assert line == "a.png: road 75 %, car 25 %"
+    assert written.add(tmp_path / "other" / "a.jpg", PICTURE, {"labels": labels})[:8] == "a_2.png:"
+    written.finish([])
+    names = {"legend.png", "a.png", "a_overlay.png", "a_2.png", "a_2_overlay.png"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    with Image.open(tmp_path / "a.png") as file:
+        np.testing.assert_array_equal(np.asarray(file), labels)
+
+
+def test_label_maps_of_another_size_or_class_are_refused(tmp_path):
+    written = Segmentation(ROAD, PALETTE[:2]).writer(tmp_path)
+    for labels in (np.zeros((20, 39), np.uint8), np.full((20, 40), 2, np.uint8)):
+        with pytest.raises(ValueError):
+            written.add(tmp_path / "a.jpg", PICTURE, {"labels": labels})
+    assert [path.name for path in tmp_path.iterdir()] == ["legend.png"]
+
+
+def test_pictures_of_training_show_truth_and_prediction_side_by_side():
+    samples = [{"image": image, "mask": mask} for image, mask in [SAMPLE, SAMPLE]]
+    picture = TASK.validation_picture(channel_model(auxiliary=True), samples)
+    # Two rows of three columns, 30 x 40 each, with a margin around and captions above.
+    assert picture.dtype == np.uint8 and 60 < picture.shape[0] < 160
+    assert picture.shape[1] == 3 * 40 + 4 * pictures.MARGIN
+
+
+def test_evidence_stands_beside_the_prediction():
+    image, _ = SAMPLE
+    output = channel_model().predict_on_batch(image[None])[0]
+    picture = TASK.evidence_picture("a.png", image, output, np.zeros((30, 40), np.float32), 1)
+    assert picture.dtype == np.uint8 and picture.shape[1] >= 3 * 40 + 4 * pictures.MARGIN
+
+
+def test_pictures_and_charts_of_an_evaluation():
+    image, mask = SAMPLE
+    wrong = np.where(mask == 2, 1, mask).astype(np.uint8)
+    found = TASK.evaluate(channel_model(), batches((image, wrong)), verbose=0)
+    picture = TASK.worst_picture(found.worst[0])
+    # Image, truth, prediction and errors, or as wide as the legend.
+    assert picture.dtype == np.uint8 and picture.shape[1] >= 4 * 40
+    assert list(TASK.charts(found)) == ["confusion_matrix"]
+    # Truth of twice the size: the image is enlarged for it.
+    large = found.worst[0] | {
+        key: np.kron(found.worst[0][key], np.ones((2, 2), np.uint8))
+        for key in ("mask", "prediction")
+    }
+    assert TASK.worst_picture(large).shape[0] > picture.shape[0]
+
+
+def test_what_training_compares_with():
+    mask = np.array([[[0], [255]]], np.uint8)  # [1, 2, 1]
+    np.testing.assert_array_equal(TASK.targets(None)({"mask": mask}), [[0, 255]])
+    arguments = TASK.compile_arguments(channel_model())
+    # Three pixels of one image: of class 0 with logits 2, 0, 0 and 0, 0, 0, and one ignored.
+    logits = np.float32([[[[2, 0, 0], [0, 0, 0], [0, 9, 0]]]])
+    loss = arguments["loss"](np.array([[[0, 0, 255]]]), logits)
+    mean = (np.log(1 + 2 * np.exp(-2)) + np.log(3)) / 2
+    np.testing.assert_allclose(np.sum(loss), mean, rtol=1e-5)
+    assert float(arguments["loss"](np.full((1, 1, 3), 255), logits)) == 0

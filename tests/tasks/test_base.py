@@ -1,0 +1,64 @@
+"""What a new task costs: a file. The whole way with a fourth one, without a line elsewhere."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerasdense import recipes, tasks
+from kerasdense.export.predictor import Predictor
+
+FOURTH = str(Path(__file__).parent / "fourth")
+
+
+@pytest.fixture
+def depth(monkeypatch):
+    """Puts tests/tasks/fourth/depth.py beside the package's tasks and recipes."""
+    for rooms in (tasks, recipes):
+        monkeypatch.setattr(rooms, "__path__", [*rooms.__path__, FOURTH])
+
+
+def test_a_fourth_task_is_fitted_evaluated_predicted_and_exported(depth, kerasdense, tmp_path):
+    assert "depth" in tasks.names() and "depth" in recipes.names()
+    run, toy = tmp_path / "run", tmp_path / "toy"
+    data = ("--source", toy, "--prepared-dir", tmp_path / "prepared")
+    status, *_ = kerasdense("make-toy-streets", "--output", toy, "--count", 4)
+    assert status == 0
+    status, out, err = kerasdense(
+        "fit", "depth", "--dataset", "folder", *data, "--workdir", run, "--weights", "none",
+        "--blocks", "1,1,1,1", "--steps-per-epoch", 2,
+    )  # fmt: skip
+    assert status == 0, err
+    assert "val closeness" in out
+    (line,) = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    assert line["val_closeness"] <= 1
+
+    status, out, err = kerasdense("evaluate", "--run", run)
+    assert status == 0, err
+    result = json.loads((run / "evaluation" / "evaluation.json").read_text())
+    assert result["error"] == pytest.approx(1 - line["val_closeness"], abs=1e-5)
+    assert "mean error of the depth" in out and list((run / "evaluation").glob("worst_1_*.png"))
+
+    saved, images = tmp_path / "saved", toy / "images"
+    status, out, err = kerasdense("export", "--run", run, "--output", saved)
+    assert status == 0, err
+    assert Predictor(saved).facts["signatures"]["serving_default"]["outputs"] == {
+        "depth": {"dtype": "float32", "shape": [None, None, None]}
+    }
+    status, out, err = kerasdense("check-export", saved, "--run", run, "--images", images,
+                                  "--pictures", 2, "--turns", 1)  # fmt: skip
+    assert status == 0, err
+    drawn = []
+    for kind, model in (("--run", run), ("--saved-model", saved)):
+        output = tmp_path / f"from{kind}"
+        status, out, err = kerasdense("predict", kind, model, images, "--output", output)
+        assert status == 0, err
+        drawn.append(np.asarray(Image.open(next(output.glob("*_depth.png")))).astype(int))
+    assert np.abs(drawn[0] - drawn[1]).max() <= 1
+
+    status, _, err = kerasdense("evaluate", "--run", run, "--flip")
+    assert status == 2 and "--flip" in err
+    status, _, err = kerasdense("attack", "--run", run, "--images", images)
+    assert status == 2 and "no units to attack" in err
