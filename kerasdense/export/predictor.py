@@ -17,7 +17,6 @@ FORMAT_VERSION = 1
 FACTS = Path("assets", "model.json")
 REQUIRED = ("format", "task", "precision", "class_names", "palette", "input", "signatures")
 REQUIRED_OF_INPUT = ("batch_size", "height", "width", "minimum_side", "maximum_pixels")
-TASKS = ("segmentation", "detection")
 FILES = {  # of a version folder, by format
     "saved_model": "saved_model.pb",
     "onnx": "model.onnx",
@@ -37,8 +36,8 @@ class Predictor:
 
     `path`: a version folder, or the folder above it (the newest version is taken).
     `directory`: the version folder; `format`: "saved_model", "onnx", "openvino" or "litert";
-    `task`: "segmentation" or "detection"; `class_names`: list of str; `palette`: list of
-    [r, g, b]; `facts`: dict, the whole assets/model.json.
+    `task`: "segmentation", "detection" or "classification"; `class_names`: list of str;
+    `palette`: list of [r, g, b]; `facts`: dict, the whole assets/model.json.
     A SavedModel runs on the device TensorFlow chooses, the other formats on the CPU.
     One Predictor may be called from many threads. LiteRT computes the calls one after the other.
     Images of ever other sizes take no more memory in time, except that TensorFlow on a CPU keeps
@@ -71,30 +70,37 @@ class Predictor:
 
         Segmentation: `labels` uint8 [B, H, W], `confidence` float32 [B, H, W]. Detection: `boxes`
         float32 [B, 200, 4], xyxy in pixels, `scores` float32 [B, 200] and `classes` int32
-        [B, 200], of which the first `num_detections` int32 [B] are meant.
+        [B, 200], of which the first `num_detections` int32 [B] are meant. Classification:
+        `probabilities` float32 [B, C].
         Raises: ValueError for images the artefact does not take.
         """
-        return self._signatures["serving_default"](self._checked(images))
+        return self.call("serving_default", images)
+
+    def call(self, name, images):
+        """The outputs of a signature that takes images uint8 [B, H, W, 3], {name: array}.
+
+        Raises: ValueError for images the artefact does not take, and where it has no such
+        signature.
+        """
+        return self._signature(name)(self._checked(images))
 
     def predict_probabilities(self, images):
         """uint8 [B, H, W, 3] to float32 [B, H, W, C], of a segmentation model as SavedModel.
 
-        Raises: ValueError for images the artefact does not take; for a detection model, which has
-        scores instead; for another format.
+        Raises: ValueError for images the artefact does not take; for another format, and another
+        task, whose `predict` tells probabilities or scores itself.
         """
-        if self.task != "segmentation":
-            raise ValueError(f"{self.directory} is a {self.task} model: its predict gives scores.")
-        return self._signature("probabilities")(self._checked(images))["probabilities"]
+        return self.call("probabilities", images)["probabilities"]
 
     def predict_raw(self, images):
         """uint8 [B, H, W, 3] to what the network gives, of a SavedModel.
 
         Segmentation: logits, float32 [B, H, W, C]. Detection: float32 [B, A, C + 1 + 4], for the
-        anchors in assets/anchors.npy.
+        anchors in assets/anchors.npy. Classification: logits, float32 [B, C].
         Raises: ValueError for images the artefact does not take; for another format.
         """
-        output = {"segmentation": "logits", "detection": "raw"}[self.task]
-        return self._signature("raw")(self._checked(images))[output]
+        (output,) = self.call("raw", images).values()
+        return output
 
     def predict_encoded(self, files):
         """A list of picture files (bytes) to what `predict` returns, of a SavedModel.
@@ -118,9 +124,9 @@ class Predictor:
     def _signature(self, name):
         if name not in self._signatures:
             raise ValueError(
-                f"{self.directory} is of format {self.format} and has no signature {name!r}, only "
-                f"{', '.join(self._signatures)}. Decode files first and call predict, or export "
-                f"with --format saved_model, which has all signatures."
+                f"{self.directory}, a {self.task} model of format {self.format}, has no signature "
+                f"{name!r}, only {', '.join(self._signatures)}. Call predict, or export with "
+                f"--format saved_model, which has all signatures of its task."
             )
         return self._signatures[name]
 
@@ -266,7 +272,7 @@ def _version_folder(path):
             f"{path} holds no exported model: expected one of {', '.join(FILES.values())}, or "
             f"numbered folders with one, received "
             f"{sorted(item.name for item in path.iterdir())[:5] or 'an empty folder'}. "
-            f"Export one with scripts/export.py."
+            f"Export one with kerasdense export."
         )
     return max(versions, key=lambda folder: int(folder.name))
 
@@ -285,7 +291,7 @@ def read_facts(path):
     if not path.is_file():
         raise ValueError(
             f"{directory} has no {FACTS}: it is no export of kerasdense, or one of an old version. "
-            f"Export the model with scripts/export.py."
+            f"Export the model with kerasdense export."
         )
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
@@ -304,12 +310,11 @@ def read_facts(path):
     missing += [f"input.{key}" for key in REQUIRED_OF_INPUT if key not in contract]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}. Export the model again.")
-    for key, known in (("format", tuple(FILES)), ("task", TASKS)):
-        if facts[key] not in known:
-            raise ValueError(
-                f"{path}: {key} is {facts[key]!r}, expected one of {', '.join(known)}. "
-                f"Export the model again."
-            )
+    if facts["format"] not in tuple(FILES):  # also where it is a list
+        raise ValueError(
+            f"{path}: format is {facts['format']!r}, expected one of {', '.join(FILES)}. "
+            f"Export the model again."
+        )
     return facts
 
 

@@ -1,105 +1,85 @@
 """What an exported model answers: the functions of an artefact, from pictures to results.
 
-B batch, H W size, C classes, A anchors.
+B batch, H W size.
 """
+
+import dataclasses
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasdense.models.ssd import anchors_of
-from kerasdense.data.augment import resize_image
 from kerasdense.export.folding import fold_batch_normalization
-from kerasdense.models.layers import MINIMUM_SIZE
-from kerasdense.boxes.suppression import decode_detections
+from kerasdense.models.outputs import main_output
+from kerasdense.tasks.base import Intake
 
-SIGNATURES = {
-    "segmentation": ("serving_default", "probabilities", "raw", "encoded"),
-    "detection": ("serving_default", "raw", "encoded"),
-}
 PRECISIONS = ("float32", "float16")
-MINIMUM_SIDE = {"segmentation": MINIMUM_SIZE, "detection": 1}
-# B x H x W of one call: a server refuses what would take all its memory. Segmentation takes some
-# hundred bytes a pixel (AtrousFCN_Resnet50_16s 240); detection shrinks its pictures first.
-MAXIMUM_PIXELS = {"segmentation": 2**24, "detection": 2**27}
 
 
-def task_of(model):
-    """What a model is made for: "segmentation", "detection" (SSD) or "classification"."""
-    if not isinstance(model.output, dict) and len(model.output.shape) == 2:
-        return "classification"
-    try:
-        anchors_of(model)
-    except ValueError:
-        return "segmentation"
-    return "detection"
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """In which form a model is exported.
 
+    `format`: a key of `formats.FORMATS`; `precision`: "float32", or "float16" (outputs are float32
+    then, too); `batch_size`, `size`: B and (H, W) of the input, if they are to be fixed.
 
-def served_task(model):
-    """As `task_of`, of a model that has signatures.
-
-    Raises: ValueError for a classifier, which has none.
+    Raises: ValueError for what is none of these.
     """
-    task = task_of(model)
-    if task == "classification":
-        raise ValueError(
-            f'The model "{model.name}" is a classifier, which can be neither exported nor used by '
-            f"predict.py: expected a segmentation model or an SSD. Load its run by "
-            f"kerasdense.runs.load_run and call the model on uint8 images [B, H, W, 3]; the "
-            f"sigmoid of its logits is the probability of each label."
-        )
-    return task
+
+    format: str = "saved_model"
+    precision: str = "float32"
+    batch_size: int | None = None
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self):
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"precision: expected one of {PRECISIONS}, received {self.precision!r}"
+            )
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, received {self.batch_size}.")
+
+    @property
+    def images(self):
+        """The tf.TensorSpec of the input, uint8 [B, H, W, 3]."""
+        sides = self.size or (None, None)
+        return tf.TensorSpec([self.batch_size, *sides, 3], tf.uint8, "images")
 
 
-def serve(model, precision="float32", batch_size=None, size=None, portable=False):
+def serve(model, task, form=Form(), portable=False, folded=True):
     """The signatures of `model` as a tf.Module, with the network's variables: what is exported.
 
     Args:
         model: a keras.Model of the package. Its auxiliary outputs are dropped.
-        precision: of the network: "float32", or "float16" (its outputs are float32 then, too).
-        batch_size, size: B and (H, W), if they are to be fixed.
+        task: `tasks.base.Task`, whose `signatures` say what is answered.
+        form: of its precision, batch size and size.
         portable: use only operations that the converters for other runtimes know. The checks of
             the input, which are none of them, are left out.
+        folded: whether batch normalization is merged into the convolutions.
 
-    Segmentation, of `images` uint8 [B, H, W, 3]:
-        serving_default: `labels` uint8 [B, H, W], `confidence` float32 [B, H, W].
-        probabilities: `probabilities` float32 [B, H, W, C].
-        raw: `logits` float32 [B, H, W, C].
-        encoded: `image_bytes` string [B], files of one size, to what serving_default returns.
-    Detection:
-        serving_default: `boxes` float32 [B, 200, 4], xyxy in pixels of the input; `scores` float32
-            [B, 200]; `classes` int32 [B, 200], index into the class names; `num_detections` int32
-            [B]. The best of an image first, zeros after the last.
-        raw: `raw` float32 [B, A, C + 1 + 4], see `models.ssd300`.
-        encoded: `image_bytes` string [B], files of any sizes.
-
-    The functions raise tf.errors.InvalidArgumentError for no images, sides below MINIMUM_SIDE, more
-    than MAXIMUM_PIXELS, and files that cannot be decoded.
+    The functions raise tf.errors.InvalidArgumentError for no images, sides below the task's
+    `minimum_side`, more than its `maximum_pixels`, and files that cannot be decoded.
+    Raises: ValueError under another backend than TensorFlow, and for weights beyond float16.
     """
-    task = served_task(model)
-    network = for_inference(model, precision)
-    functions = {"segmentation": _segmentation, "detection": _detection}[task]
+    network = in_precision(model, "float32")
+    if folded:
+        network = fold_batch_normalization(network)
+    if form.precision != "float32":
+        network = in_precision(network, form.precision)
     check = tf.identity if portable else _checker(task)
-    pictures = tf.TensorSpec([batch_size, *(size or (None, None)), 3], tf.uint8, "images")
     served = tf.Module()
     # Only the variables: tracking the Keras model would save its training functions too.
     served.parameters = [variable.value for variable in network.variables]
-    files = tf.TensorSpec([batch_size], tf.string, "image_bytes")
-    for name, function in functions(network, pictures, check, portable).items():
-        spec = files if name == "encoded" else pictures
-        setattr(served, name, tf.function(function, input_signature=[spec]))
+    files = tf.TensorSpec([form.batch_size], tf.string, "image_bytes")
+    functions = task.signatures(network, Intake(form.images, check, _decode), portable)
+    for name, function in functions.items():
+        if name == "encoded":
+            function, spec = _of_some(function), files
+        else:
+            spec = form.images
+        setattr(served, name, tf.function(function, input_signature=[spec], autograph=False))
+    served.names = tuple(functions)
     return served
-
-
-def for_inference(model, precision="float32"):
-    """`model` rebuilt to predict: of one precision, batch normalization merged, logits alone.
-
-    Raises: ValueError under another backend than TensorFlow, and for weights beyond float16.
-    """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision: expected one of {PRECISIONS}, received {precision!r}")
-    folded = fold_batch_normalization(in_precision(model, "float32"))
-    return folded if precision == "float32" else in_precision(folded, precision)
 
 
 def in_precision(model, precision):
@@ -123,73 +103,8 @@ def in_precision(model, precision):
     rebuilt = model.__class__.from_config(_with_policies(model.get_config(), precision))
     rebuilt.set_weights(weights)
     if isinstance(rebuilt.output, dict):
-        rebuilt = keras.Model(rebuilt.input, rebuilt.output["logits"], name=model.name)
+        rebuilt = keras.Model(rebuilt.input, main_output(rebuilt.output), name=model.name)
     return rebuilt
-
-
-def _segmentation(network, pictures, check, portable):
-    # A tf.function of its own, so that all signatures share one trace of the network.
-    logits_of = tf.function(
-        lambda images: tf.cast(network(images, training=False), tf.float32),
-        input_signature=[pictures],
-    )
-
-    def raw(images):
-        return {"logits": logits_of(check(images))}
-
-    def probabilities(images):
-        return {"probabilities": tf.nn.softmax(logits_of(check(images)))}
-
-    def serving_default(images):
-        logits = logits_of(check(images))  # [B, H, W, C]
-        return {
-            "labels": tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.uint8),
-            "confidence": tf.reduce_max(tf.nn.softmax(logits), axis=-1),
-        }
-
-    def encoded(image_bytes):
-        decoded = tf.TensorSpec([None, None, 3], tf.uint8)
-        images = tf.map_fn(_decode, _some(image_bytes), fn_output_signature=decoded)
-        return serving_default(tf.ensure_shape(images, pictures.shape))
-
-    return {
-        "serving_default": serving_default,
-        "probabilities": probabilities,
-        "raw": raw,
-        "encoded": encoded,
-    }
-
-
-def _detection(network, pictures, check, portable):
-    anchors, size = anchors_of(network), tuple(network.input.shape[1:3])
-    raw_of = tf.function(
-        lambda images: tf.cast(network(images, training=False), tf.float32),
-        input_signature=[tf.TensorSpec([pictures.shape[0], *size, 3], tf.uint8)],
-    )
-
-    def detections(shrunk, sizes):
-        """Of pictures [B, h, w, 3] that were `sizes` int32 [B, 2], height and width."""
-        found = decode_detections(raw_of(shrunk), anchors, portable)
-        scale = tf.cast(tf.gather(sizes, [1, 0, 1, 0], axis=1), tf.float32)  # [B, 4]
-        return found | {"boxes": found["boxes"] * scale[:, None]}
-
-    def raw(images):
-        return {"raw": raw_of(resize_image(check(images), size))}
-
-    def serving_default(images):
-        images = check(images)
-        shape = tf.shape(images)
-        return detections(resize_image(images, size), tf.tile(shape[None, 1:3], [shape[0], 1]))
-
-    def encoded(image_bytes):
-        def shrink(data):
-            image = check(_decode(data)[None])[0]
-            return resize_image(image, size), tf.shape(image)[:2]
-
-        types = (tf.TensorSpec([*size, 3], tf.uint8), tf.TensorSpec([2], tf.int32))
-        return detections(*tf.map_fn(shrink, _some(image_bytes), fn_output_signature=types))
-
-    return {"serving_default": serving_default, "raw": raw, "encoded": encoded}
 
 
 def _checker(task):
@@ -201,13 +116,13 @@ def _checker(task):
             tf.debugging.assert_positive(batch, "No images: expected a batch of one at least."),
             tf.debugging.assert_greater_equal(
                 tf.minimum(height, width),
-                tf.constant(MINIMUM_SIDE[task], tf.int64),
-                f"Images too small: expected sides of at least {MINIMUM_SIDE[task]} pixels.",
+                tf.constant(task.minimum_side, tf.int64),
+                f"Images too small: expected sides of at least {task.minimum_side} pixels.",
             ),
             tf.debugging.assert_less_equal(
                 batch * height * width,
-                tf.constant(MAXIMUM_PIXELS[task], tf.int64),
-                f"Too large: expected at most {MAXIMUM_PIXELS[task]} pixels in a batch. Send "
+                tf.constant(task.maximum_pixels, tf.int64),
+                f"Too large: expected at most {task.maximum_pixels} pixels in a batch. Send "
                 f"fewer or smaller images.",
             ),
         ]
@@ -217,14 +132,20 @@ def _checker(task):
     return check
 
 
-def _some(image_bytes):
-    message = "No files: expected a batch of one at least."
-    with tf.control_dependencies([tf.debugging.assert_positive(tf.size(image_bytes), message)]):
-        return tf.identity(image_bytes)
+def _of_some(function):
+    """`function` of image files, of which there must be some."""
+
+    def encoded(image_bytes):
+        message = "No files: expected a batch of one at least."
+        check = tf.debugging.assert_positive(tf.size(image_bytes), message)
+        with tf.control_dependencies([check]):
+            return function(tf.identity(image_bytes))
+
+    return encoded
 
 
 def _decode(data):
-    """A file (string) as a picture uint8 [H, W, 3]: grey becomes RGB, alpha is dropped."""
+    """A file (string) as a picture uint8 [H, W, 3]: gray becomes RGB, alpha is dropped."""
 
     def decode(channels):
         return tf.io.decode_image(data, channels=channels, expand_animations=False)

@@ -1,28 +1,25 @@
-"""The Predictor: what it loads, what it refuses, and what it does without; and predict.py."""
+"""The Predictor: what it loads, what it refuses, and what it does without."""
 
 import gc
+import importlib.util
 import json
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import REPOSITORY
 from PIL import Image
+from small_models import BUILD, CONVERTERS, NAMES, PALETTE, RUNTIMES, pictures
 from tensorflow.python.eager import context
-from test_export import CONVERTERS, NAMES, PALETTE, RUNTIMES, pictures, small_model
 
-from kerasdense.training import run_folder
-from kerasdense.export.artefact import export
 from kerasdense.export.predictor import FILES, Predictor
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": str(REPOSITORY),
@@ -35,33 +32,15 @@ EXTRAS |= {"litert": "kerasdense[litert]", "saved_model": "tensorflow"}
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory):
-    """A run as training leaves it, of a tiny model."""
-    folder = tmp_path_factory.mktemp("run")
-    dataset = {"name": "camvid", "source": None, "class_names": NAMES, "palette": PALETTE}
-    run_folder.write_run(folder, {"model": {"name": "small"}, "dataset": dataset})
-    small_model().save(folder / "best.keras")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def saved_model(tmp_path_factory):
-    name = tmp_path_factory.mktemp("saved") / "name"
-    export(small_model(), name, NAMES, PALETTE)
-    return name
+def saved_model(exported_version):
+    """The folder of the versions."""
+    return exported_version("segmentation").parent
 
 
 @pytest.fixture(scope="module", params=FORMATS)
-def artefact(request, tmp_path_factory):
-    """The small model in a format that can be written and run here."""
-    format = request.param
-    pytest.importorskip(CONVERTERS.get(format, "tensorflow"))
-    pytest.importorskip(RUNTIMES.get(format, "tensorflow"))
-    if format == "saved_model":
-        return request.getfixturevalue("saved_model")
-    name = tmp_path_factory.mktemp(format) / "name"
-    export(small_model(), name, NAMES, PALETTE, format=format)
-    return name
+def artefact(request, exported_version):
+    """As `saved_model`, in a format that can be written and run here."""
+    return exported_version("segmentation", request.param).parent
 
 
 @pytest.fixture(scope="module")
@@ -131,10 +110,11 @@ def test_what_only_a_saved_model_can(predictor):
             call(value)
 
 
-def test_a_detector_has_no_probabilities(saved_model, tmp_path):
-    predictor = Predictor(changed(saved_model, tmp_path, task="detection"))
-    with pytest.raises(ValueError, match="detection model: its predict gives scores"):
-        predictor.predict_probabilities(pictures(1, 64, 64))
+@pytest.mark.parametrize("kind", ["detection", "classification"])
+def test_only_label_maps_have_probabilities_of_their_own(exported_predictor, kind):
+    words = f"a {kind} model.*no signature 'probabilities', only serving_default, raw, encoded"
+    with pytest.raises(ValueError, match=words):
+        exported_predictor(kind).predict_probabilities(pictures(1, 64, 64))
 
 
 def test_encoded_files_equal_arrays(saved_model):
@@ -272,7 +252,7 @@ def test_what_is_no_artefact(tmp_path, saved_model):
     # A SavedModel of somebody else, or of a kerasdense before model.json.
     foreign = changed(saved_model, tmp_path)
     (foreign / "assets" / "model.json").rename(foreign / "assets" / "classes.json")
-    with pytest.raises(ValueError, match="no assets/model.json.*scripts/export.py"):
+    with pytest.raises(ValueError, match="no assets/model.json.*kerasdense export"):
         Predictor(foreign)
 
 
@@ -293,7 +273,6 @@ def test_damaged_model_json(tmp_path, saved_model):
         ({"format_version": None}, "damaged"),
         ({"format": "caffe"}, "'caffe', expected one of saved_model, onnx, openvino, litert"),
         ({"format": ["onnx"]}, "expected one of"),
-        ({"task": "depth"}, "'depth', expected one of segmentation, detection"),
         ({"format": "onnx"}, "model.onnx is missing"),
         ({"input": None}, "lacks input.batch_size, input.height"),
         ({"input": [1]}, "lacks input.batch_size, input.height"),
@@ -350,35 +329,6 @@ def test_a_missing_runtime_is_named(monkeypatch, saved_model, tmp_path, format):
         Predictor(version)
 
 
-def in_a_process_of_its_own(program, *arguments, **environment):
-    """What a program prints; it gets `arguments` as sys.argv."""
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT | environment,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def test_needs_numpy_and_one_runtime_only(artefact, predictor):
-    program = """
-import sys
-for name in sys.argv[2:]:
-    sys.modules[name] = None  # importing it raises ImportError
-import numpy
-from kerasdense.prediction import Predictor
-labels = Predictor(sys.argv[1]).predict(numpy.zeros((2, 69, 67, 3), "uint8"))["labels"]
-print(labels.shape, "kerasdense.layers" in sys.modules)
-"""
-    runtimes = {"tensorflow", "onnxruntime", "openvino", "ai_edge_litert", "tf2onnx", "onnx"}
-    others = runtimes - {RUNTIMES.get(predictor.format, "tensorflow")}
-    others |= {"keras", "PIL", "tensorflow_datasets", "keras_cv"}
-    printed = in_a_process_of_its_own(program, artefact, *others)
-    assert printed.splitlines()[-1] == "(2, 69, 67) False"
-
-
 def test_eight_threads_get_the_answers_of_one(predictor):
     sizes = np.random.default_rng(0).integers(64, 160, (40, 2))
     images = [pictures(1 + i % 2, *size, seed=i) for i, size in enumerate(sizes)]
@@ -424,149 +374,133 @@ def test_other_sizes_are_not_traced_again(saved_model):
     assert context.context().list_function_names() == functions
 
 
-MEMORY_PROGRAM = """
-import sys
-import numpy
-from kerasdense.prediction import Predictor
+# --- in a process of its own ---------------------------------------------------------------------
 
-def resident():
+# What each format needs: all other runtimes, and what stands in WITHOUT, cannot be imported.
+PROGRAM = """
+import contextlib, io, json, sys
+import numpy
+from kerasdense.export.predictor import Predictor
+
+@contextlib.contextmanager
+def blocked(names):
+    kept = {name: sys.modules.pop(name, None) for name in names}
+    sys.modules.update(dict.fromkeys(names))  # importing them raises ImportError
+    yield
+    for name, module in kept.items():
+        del sys.modules[name]
+        if module:
+            sys.modules[name] = module
+
+def resident():  # MiB
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmRSS"))
 
-predictor, generator = Predictor(sys.argv[1]), numpy.random.default_rng(0)
+def growth(predictor, warm_up):
+    predictor.predict(numpy.zeros((1, 128, 128, 3), "uint8"))
+    generator, memory = numpy.random.default_rng(0), []
+    for times in (warm_up, 500):
+        for size in generator.integers(64, 129, (times, 2)):
+            predictor.predict(numpy.zeros((1, *size, 3), "uint8"))
+        memory.append(resident())
+    return memory[1] - memory[0]
 
-def call(times):
-    for size in generator.integers(64, 129, (times, 2)):
-        predictor.predict(numpy.zeros((1, *size, 3), "uint8"))
-    return resident()
+def predicted(path, image, output):  # by the program; its exit status
+    from kerasdense.cli.main import main
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            main(["predict", "--saved-model", path, image, "--output", output])
+        except SystemExit as end:
+            return end.code or 0
 
-predictor.predict(numpy.zeros((1, 128, 128, 3), "uint8"))
-print(call(int(sys.argv[2])), call(500))
+def found(runtime, path, image, output):
+    with blocked([*runtimes - {runtime}, *without]):
+        answer = Predictor(path).predict(numpy.zeros((2, 69, 67, 3), "uint8"))
+        shapes = {name: value.shape for name, value in answer.items()}
+        layers = "kerasdense.models.layers" in sys.modules
+    with blocked([*runtimes - {runtime}, *without - {"PIL"}]):
+        status = predicted(path, image, output)
+    return {"shapes": shapes, "layers": layers, "status": status}
+
+cases, image, output, warm_up, without = map(json.loads, sys.argv[1:])
+runtimes, without = {runtime for runtime, _ in cases}, set(without)
+for number, (runtime, path) in enumerate(cases):
+    case = found(runtime, path, image, f"{output}/{number}") if without else {}
+    if "segmentation" in path and sys.platform == "linux":
+        case["growth"] = growth(Predictor(path), warm_up)
+    print(json.dumps(case))
 """
+# TensorFlow comes last: nothing that it brings may help another.
+ORDER = ("onnx", "openvino", "litert", "saved_model")
+WITHOUT = ("keras", "PIL", "tensorflow_datasets", "keras_cv", "matplotlib", "tf2onnx")
 
 
-def growth(*arguments, **environment):
-    """MiB that the resident memory grows by 500 calls of changing sizes after a warm-up."""
-    if not Path("/proc/self/status").exists():
-        pytest.skip("the resident memory is read from /proc")
-    printed = in_a_process_of_its_own(MEMORY_PROGRAM, *arguments, **environment)
-    before, after = map(float, printed.split()[-2:])
-    return after - before
+def in_a_process_of_its_own(cases, image, output, warm_up, without=(), **environment):
+    """What the program finds: {case: dict}; `cases`: {case: (runtime, path)}."""
+    arguments = list(cases.values()), str(image), str(output), warm_up, without
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *map(json.dumps, arguments)],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT | environment,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(zip(cases, map(json.loads, done.stdout.splitlines()[-len(cases) :])))
 
 
-def test_memory_does_not_grow_with_changing_sizes(artefact, predictor):
-    # TensorFlow without oneDNN; with it, see the next test.
-    assert growth(artefact, 100, TF_ENABLE_ONEDNN_OPTS="0") < 25
+@pytest.fixture(scope="module")
+def alone(exported_version, tmp_path_factory):
+    """What each format does where only its runtime is: `(kind, format) -> dict`."""
+    folder = tmp_path_factory.mktemp("alone")
+    Image.fromarray(pictures(1, 72, 80)[0]).save(folder / "image.png")
+    cases = {}
+    for format in ORDER:
+        for kind in BUILD if format == "onnx" else ("segmentation",):
+            runtime = RUNTIMES.get(format, "tensorflow")
+            if all(map(importlib.util.find_spec, (runtime, CONVERTERS.get(format, "json")))):
+                cases[kind, format] = (runtime, str(exported_version(kind, format)))
+    # TensorFlow without oneDNN; with it, see the last test.
+    found = in_a_process_of_its_own(
+        cases, folder / "image.png", folder, 100, WITHOUT, TF_ENABLE_ONEDNN_OPTS="0"
+    )
+
+    def of(kind, format):
+        if (kind, format) not in found:
+            pytest.skip(f"{format} cannot be written and run here")
+        return found[kind, format]
+
+    return of
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_needs_numpy_and_one_runtime_only(alone, format):
+    case = alone("segmentation", format)
+    assert case["shapes"] == {"labels": [2, 69, 67], "confidence": [2, 69, 67]}
+    assert not case["layers"]
+
+
+@pytest.mark.parametrize(
+    "kind, format",
+    [
+        *(("segmentation", format) for format in FORMATS),
+        ("detection", "onnx"),
+        ("classification", "onnx"),
+    ],
+)
+def test_the_program_predicts_with_pillow_and_one_runtime_only(alone, kind, format):
+    assert alone(kind, format)["status"] == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the resident memory is read from /proc")
+@pytest.mark.parametrize("format", FORMATS)
+def test_memory_does_not_grow_with_changing_sizes(alone, format):
+    assert alone("segmentation", format)["growth"] < 25  # MiB, by 500 calls
 
 
 @pytest.mark.slow
-def test_memory_of_tensorflow_with_onednn_is_bounded(saved_model):
+@pytest.mark.skipif(sys.platform != "linux", reason="the resident memory is read from /proc")
+def test_memory_of_tensorflow_with_onednn_is_bounded(exported_version):
     """oneDNN's operations are kept by shape, the last 1024 of a thread and kind: then no more."""
-    assert growth(saved_model, 1500, TF_NUM_INTEROP_THREADS="1") < 25
-
-
-@pytest.fixture
-def script(monkeypatch, capsys):
-    """Runs a script in this process: (exit status, what it printed, its errors)."""
-
-    def call(name, *arguments):
-        path = REPOSITORY / "scripts" / name
-        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            runpy.run_path(str(path), run_name="__main__")
-        printed = capsys.readouterr()
-        return exit_.value.code or 0, printed.out, printed.err
-
-    return call
-
-
-def test_predict_script(script, run_folder, saved_model, tmp_path):
-    """Both ways give one label map; names stay apart; a bad image is skipped with status 1."""
-    one, two = tmp_path / "one", tmp_path / "two"
-    for number, folder in enumerate((one, two)):
-        folder.mkdir()
-        Image.fromarray(pictures(1, 70, 80, seed=number)[0]).save(folder / "same.png")
-    Image.fromarray(pictures(1, 64, 66)[0]).save(two / "same_overlay.png")
-    Image.fromarray(pictures(1, 64, 66)[0]).save(two / "legend.png")
-    (two / "broken.jpg").write_text("no picture")
-    (two / "notes.txt").write_text("not looked at")
-    status, out, err = script(
-        "predict.py", "--run", run_folder, one, two, "--output", tmp_path / "by_run"
-    )
-    assert status == 1 and len(err.splitlines()) == 2 and "broken.jpg" in err
-    assert "4 of 5 images predicted" in out
-    names = ["legend_2", "same", "same_2", "same_overlay_2"]
-    endings = (".png", "_overlay.png")
-    expected = {"legend.png"} | {name + ending for name in names for ending in endings}
-    assert {path.name for path in (tmp_path / "by_run").iterdir()} == expected
-
-    (two / "broken.jpg").unlink()
-    status, out, err = script(
-        "predict.py", "--saved-model", saved_model, one, two, "--output", tmp_path / "by_export"
-    )
-    assert status == 0 and not err
-    for name in names:
-        with Image.open(tmp_path / "by_run" / f"{name}.png") as first:
-            with Image.open(tmp_path / "by_export" / f"{name}.png") as second:
-                assert first.mode == second.mode == "P"
-                np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
-    source = one / "same.png"
-    with Image.open(source) as file:
-        image = np.asarray(file)
-    with Image.open(tmp_path / "by_run" / "same.png") as file:
-        labels = np.asarray(file)
-    model_labels = np.asarray(small_model()(image[None], training=False)).argmax(axis=-1)[0]
-    np.testing.assert_array_equal(labels, model_labels)
-
-
-def test_predict_script_does_not_overwrite_images(script, saved_model, tmp_path):
-    picture = tmp_path / "a.png"
-    Image.fromarray(pictures(1, 64, 64)[0]).save(picture)
-    before = picture.read_bytes()
-    model = ("--saved-model", saved_model)
-    status, _, err = script("predict.py", *model, tmp_path, "--output", tmp_path)
-    assert status == 2 and err.startswith("error: ") and "--output" in err
-    assert picture.read_bytes() == before
-    # Results below the folder are fine, and are not taken for images the next time.
-    for _ in range(2):
-        status, out, _ = script("predict.py", *model, tmp_path, "--output", tmp_path / "out")
-        assert status == 0 and "1 of 1 images" in out
-    (tmp_path / "empty").mkdir()
-    status, _, err = script("predict.py", *model, tmp_path / "empty", "--output", tmp_path / "o")
-    assert status == 2 and "No images" in err
-
-
-def test_export_script(script, run_folder, tmp_path):
-    output = tmp_path / "name"
-    status, out, err = script("export.py", "--run", run_folder, "--output", output)
-    assert status == 0, err
-    assert str(output / "1") in out and "Compared with the Keras model in float32" in out
-
-
-def test_run_facts_round_trip(tmp_path):
-    facts = {"task": "detection", "model": {"name": "x"}, "dataset": {"name": "mot15"}}
-    run_folder.write_run(tmp_path / "run", facts)
-    assert run_folder.read_run(tmp_path / "run") == facts
-    del facts["task"]  # as the first runs were written
-    run_folder.write_run(tmp_path / "run", facts)
-    assert run_folder.read_run(tmp_path / "run") == facts | {"task": "segmentation"}
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
-
-
-def test_damaged_runs_are_named(tmp_path, run_folder):
-    with pytest.raises(FileNotFoundError, match="run.json"):
-        run_folder.load_run(tmp_path)
-    (tmp_path / "run.json").write_text('{"model": ')
-    with pytest.raises(ValueError, match="damaged"):
-        run_folder.load_run(tmp_path)
-    (tmp_path / "run.json").write_text('{"model": {}}')
-    with pytest.raises(ValueError, match="lacks dataset"):
-        run_folder.load_run(tmp_path)
-    run_folder.write_run(tmp_path, json.loads((run_folder / "run.json").read_text()))
-    with pytest.raises(FileNotFoundError, match="best.keras"):
-        run_folder.load_run(tmp_path)
-    whole = (run_folder / "best.keras").read_bytes()
-    for content in (b"", b"no model", whole[: len(whole) // 2]):
-        (tmp_path / "best.keras").write_bytes(content)
-        with pytest.raises(ValueError, match="best.keras cannot be loaded"):
-            run_folder.load_run(tmp_path)
+    cases = {"tensorflow": ("tensorflow", str(exported_version("segmentation")))}
+    found = in_a_process_of_its_own(cases, "", "", 1500, TF_NUM_INTEROP_THREADS="1")
+    assert found["tensorflow"]["growth"] < 25

@@ -1,0 +1,100 @@
+"""How an artefact is written in each format: a new format is one entry of FORMATS."""
+
+import dataclasses
+import importlib.util
+import os
+import tempfile
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from kerasdense.export.predictor import FILES
+
+OPSET = 18  # of ONNX, the highest that tf2onnx writes
+ONNX_MEMORY = 200  # bytes that tf2onnx takes for each weight, of whatever precision: measured
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A format of artefacts.
+
+    Attributes:
+        write: `(served, functions, directory, precision)`; `served` is a `signatures.serve`,
+            `functions` {name: its tf.ConcreteFunction}; the directory is to be made.
+        packages: that the conversion imports, installed by the extra of the format's name.
+        portable: whether `serving_default` alone is written, of operations that converters know.
+        converts_precision: whether the writer shortens the weights itself, and the artefact
+            computes as its device can.
+    """
+
+    write: Callable
+    packages: tuple = ()
+    portable: bool = True
+    converts_precision: bool = False
+
+
+def require(format):
+    """Raises ImportError where a package that `format` needs is not installed."""
+    for package in FORMATS[format].packages:
+        if importlib.util.find_spec(package) is None:
+            raise ImportError(
+                f"This export needs the package {package}, which is not installed. Install it by "
+                f"pip install 'kerasdense[{format}]'."
+            )
+
+
+def _write_saved_model(served, functions, directory, precision):
+    tf.saved_model.save(served, str(directory), signatures=functions)
+
+
+def _write_onnx(served, functions, directory, precision):
+    import onnx
+    import tf2onnx
+
+    _check_memory(ONNX_MEMORY * sum(int(np.prod(value.shape)) for value in served.parameters))
+    function = functions["serving_default"]
+    proto, _ = tf2onnx.convert.from_function(
+        served.serving_default, function.structured_input_signature[1].values(), opset=OPSET
+    )
+    directory.mkdir()
+    onnx.save(proto, directory / FILES["onnx"])
+
+
+def _write_openvino(served, functions, directory, precision):
+    import openvino
+
+    with tempfile.TemporaryDirectory() as saved_model:
+        tf.saved_model.save(served, saved_model, signatures=functions)
+        converted = openvino.convert_model(saved_model)
+        openvino.save_model(
+            converted, directory / FILES["openvino"], compress_to_fp16=precision == "float16"
+        )
+
+
+def _write_litert(served, functions, directory, precision):
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(list(functions.values()), served)
+    if precision == "float16":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+    converted = converter.convert()
+    directory.mkdir()
+    (directory / FILES["litert"]).write_bytes(converted)
+
+
+def _check_memory(needed):
+    """Raises ValueError, instead of being killed, if this machine has less than `needed` bytes."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise ValueError(
+            f"The conversion of this model takes about {needed / 2**30:.0f} GiB of memory, this "
+            f"machine has {memory / 2**30:.0f}. Choose another format, or a larger machine."
+        )
+
+
+FORMATS = {
+    "saved_model": Format(_write_saved_model, portable=False),
+    "onnx": Format(_write_onnx, ("onnx", "tf2onnx")),
+    "openvino": Format(_write_openvino, ("openvino",), converts_precision=True),
+    "litert": Format(_write_litert, converts_precision=True),  # TensorFlow has the converter
+}

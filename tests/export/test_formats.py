@@ -1,0 +1,116 @@
+"""Every format beside the model it comes from, at other batches and sizes; and its converters."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_models import (
+    CONVERTERS,
+    RUNTIMES,
+    logits_of,
+    pictures,
+    small_model,
+    small_task,
+    smooth_pictures,
+)
+
+from kerasdense.cli.export import FORMATS as OFFERED
+from kerasdense.export import parity, predictor
+from kerasdense.export.artefact import export
+from kerasdense.export.formats import FORMATS
+from kerasdense.export.predictor import Predictor
+from kerasdense.export.signatures import Form
+
+KINDS = ("segmentation", "detection", "classification")
+CASES = [
+    *itertools.product(KINDS, FORMATS, ("float32",)),
+    *itertools.product(("segmentation",), FORMATS, ("float16",)),
+    *itertools.product(KINDS[1:], ("saved_model",), ("float16",)),
+    *(
+        pytest.param("detection", format, "float16", marks=pytest.mark.slow)
+        for format in ("onnx", "openvino", "litert")
+    ),
+]
+# Enlarging by 2 and 4 is exact: no runtime rounds a gray level to another.
+PICTURES = {
+    "segmentation": (smooth_pictures(1, 64, 80), smooth_pictures(3, 97, 131)),
+    "detection": (pictures(2, 150, 75),),
+    "classification": (pictures(1, 72, 80), pictures(3, 36, 20)),
+}
+
+
+@pytest.mark.parametrize("kind, format, precision", CASES)
+def test_every_format_agrees_with_the_model(
+    exported_predictor, exported_reference, kind, format, precision
+):
+    exported = exported_predictor(kind, format, precision)
+    assert (exported.format, exported.task) == (format, kind)
+    assert exported.facts["precision"] == precision
+    task, reference = small_task(kind), exported_reference(kind)
+    for images in PICTURES[kind]:
+        figures = parity.compare(exported.predict, reference, task, [images])
+        assert figures.get("sought", 11) > 10, "the test needs detections"
+        assert not parity.exceeded(task, figures, precision), figures
+
+
+def test_all_signatures_of_a_saved_model_equal_the_model_at_any_batch_and_size(exported_predictor):
+    model, exported = small_model(), exported_predictor("segmentation")
+    task = small_task("segmentation")
+    for shape in [(1, 64, 80), (3, 97, 131), (2, 64, 65)]:
+        images = pictures(*shape)
+        logits = logits_of(model, images)
+        probabilities = tf.nn.softmax(logits).numpy()
+        outputs = exported.predict(images)
+        assert outputs["labels"].dtype == np.uint8 and outputs["labels"].shape == shape
+        assert outputs["confidence"].dtype == np.float32
+        figures = task.differences(outputs, {"probabilities": probabilities})
+        assert not parity.exceeded(task, figures, "float32"), figures
+        np.testing.assert_allclose(outputs["confidence"], probabilities.max(axis=-1), atol=1e-5)
+        found = exported.predict_probabilities(images)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, probabilities, atol=1e-5)
+        assert parity.compare_raw(exported.predict_raw(images), logits)["relative"] < 1e-4
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_fixed_batch_and_size(tmp_path, format):
+    pytest.importorskip(CONVERTERS.get(format, "tensorflow"))
+    pytest.importorskip(RUNTIMES.get(format, "tensorflow"))
+    model, task = small_model(), small_task("segmentation")
+    form = Form(format, batch_size=2, size=(64, 96))
+    exported = Predictor(export(model, task, tmp_path / "name", form))
+    contract = exported.facts["input"]
+    assert (contract["batch_size"], contract["height"], contract["width"]) == (2, 64, 96)
+    specification = exported.facts["signatures"]["serving_default"]
+    assert specification["inputs"] == {"images": {"dtype": "uint8", "shape": [2, 64, 96, 3]}}
+    assert specification["outputs"]["labels"] == {"dtype": "uint8", "shape": [2, 64, 96]}
+    images = pictures(2, 64, 96)
+    probabilities = tf.nn.softmax(logits_of(model, images)).numpy()
+    figures = task.differences(exported.predict(images), {"probabilities": probabilities})
+    assert not parity.exceeded(task, figures, "float32"), figures
+
+
+def test_a_format_is_known_everywhere():
+    """What is written, read and offered; the program names them without importing TensorFlow."""
+    assert tuple(FORMATS) == OFFERED
+    for known in (predictor.FILES, predictor.RUNTIMES, predictor.OPENERS):
+        assert set(known) == set(FORMATS)
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_a_missing_converter_is_named_before_the_work(tmp_path, monkeypatch, format):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=re.escape(f"'kerasdense[{format}]'")):
+        export(small_model(), small_task("segmentation"), tmp_path / "name", Form(format))
+    assert not (tmp_path / "name").exists()
+
+
+def test_a_model_too_large_to_convert_is_refused(tmp_path, monkeypatch):
+    pytest.importorskip("tf2onnx")
+    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1}
+    monkeypatch.setattr("os.sysconf", pages.__getitem__)
+    with pytest.raises(ValueError, match="GiB of memory.*another format"):
+        export(small_model(), small_task("segmentation"), tmp_path / "name", Form("onnx"))
+    assert not list((tmp_path / "name").iterdir())
