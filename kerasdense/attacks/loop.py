@@ -1,24 +1,35 @@
-"""The one loop."""
+"""The one loop that runs every attack.
+
+It works on tensors, also inside another program such as a step of training. Perturbations `r` and
+epsilons are in gray levels. B batch, H W size, *units and K classes as in `units`.
+"""
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import numpy as np
 from keras import ops
 
+from kerasdense.attacks.norms import NORMS, or_one
+from kerasdense.attacks.units import Criterion, succeeded
 from kerasdense.explain import gradients
 
-
 HIGHEST = 255.0  # of a pixel; the lowest is 0
+# Of the search for the shortest perturbation: the strength of the loss is the gray levels that
+# its steepest pixel would settle at; it changes by this factor at each step.
+FIRST_STRENGTH, STRENGTH_FACTOR = 64.0, 1.05
+PULLING = 1.02  # so many times the units that are enough are striven for: some fall back
+TROUBLES = ("", "logits", "gradients")  # what the loop found not to be finite
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What is attacked, as tensors; functions as of `attacker`.
+    """What is attacked, as tensors.
 
     Attributes:
-        logits_of: `(float images) -> logits`.
-        goal: (targeted, confidence).
+        logits_of: `(float images) -> logits [B, *units, K]`, such as `units.unit_logits` gives.
+        criterion: a `Criterion`.
         images: float32 [B, H, W, 3].
         labels: int32 [B, *units].
         mask: float32 [B or 1, H, W, 1], 1 where pixels may change.
@@ -28,12 +39,29 @@ class Problem:
     """
 
     logits_of: Callable
-    goal: tuple
+    criterion: Criterion
     images: object
     labels: object
     mask: object
     epsilon: object
     shared: bool = False
+
+    @classmethod
+    def of(cls, logits_of, images, labels, epsilon, mask=None, criterion=Criterion()):
+        """A problem of arrays or tensors of any type.
+
+        `images` [B, H, W, 3], pixels of 0 to 255; `labels` int [B, *units], others than 0 to K - 1
+        are left out; `epsilon`: gray levels, a number or a scalar tensor; `mask` [B or 1, H, W, 1],
+        1 where pixels may change, None for all.
+        """
+        return cls(
+            logits_of,
+            criterion,
+            ops.cast(images, "float32"),
+            ops.cast(labels, "int32"),
+            ops.cast(1.0 if mask is None else mask, "float32"),
+            ops.cast(epsilon, "float32"),
+        )
 
     def seen(self, r):
         """The images that the model sees."""
@@ -67,9 +95,9 @@ def _outcome(problem, attack, logits, r):
     number, or as high a one and a higher second. The first are the units won, up to those that
     are enough; the second is the loss, or in a search, once enough is won, the shortness.
     """
-    success, known = succeeded(logits, problem.labels, *problem.goal)
+    success, known = succeeded(logits, problem.labels, problem.criterion)
     labels = ops.where(known, problem.labels, 0)
-    losses = ops.where(known, attack.loss(logits, labels, *problem.goal), 0.0)
+    losses = ops.where(known, attack.loss(logits, labels, problem.criterion), 0.0)
     won, number = (_sums(ops.cast(each, "float32")) for each in (success, known))
     enough = ops.ceil(attack.share * number - 1e-3)  # not one more where the product is rounded up
     fooled = won >= enough
@@ -97,9 +125,8 @@ def _evaluated(problem, attack, r, number):
         r = r + ops.stop_gradient(ops.round(r) - r)
     logits = problem.logits_of(problem.seen(r))
     outcome = _outcome(problem, attack, logits, r)
-    weights = attack.weights(
-        logits, outcome["labels"], outcome["success"], problem.goal[0], number, attack.steps
-    )
+    labels, success, targeted = outcome["labels"], outcome["success"], problem.criterion.targeted
+    weights = attack.weights(logits, labels, success, targeted, number, attack.steps)
     if attack.searches:  # what need not be won does not pull, as Rony et al. 2023 mask it
         weights = weights * ops.cast(outcome["easiest"], "float32")
     outcome["value"] = _sums(ops.stop_gradient(weights) * outcome["losses"])  # [B]
@@ -120,7 +147,7 @@ def _kept(state, outcome):
     }
 
 
-def _begin(attack, r, keeps_best=True):
+def begin(attack, r, keeps_best=True):
     """The state before the first step.
 
     `r`; `memory` of the step rule; `slope`, the largest gradient so far [B]; `trouble`, which of
@@ -146,7 +173,7 @@ def _begin(attack, r, keeps_best=True):
     return state
 
 
-def _step(problem, attack, number, state):
+def step(problem, attack, number, state):
     """The state after one more step."""
     r = state["r"]
     (_, outcome), gradient = gradients.value_and_gradient(
@@ -178,60 +205,43 @@ def _toward_shortest(attack, state, gradient, outcome, number):
         outcome["fooled"], 1 / STRENGTH_FACTOR, STRENGTH_FACTOR
     )
     # The largest slope so far, not this one: as fewer units are left to win, less pulls.
-    gradient = _wide(strength / _or_one(state["slope"])) * gradient - state["r"]
+    gradient = _wide(strength / or_one(state["slope"])) * gradient - state["r"]
     size = attack.step_size * (1 - ops.cast(number, "float32") / attack.steps)
     return {**state, "strength": strength}, gradient, size
 
 
-def _advance(problem, attack, state, first, last):
+def advance(problem, attack, state, first, last):
     """The state after the steps from `first` to `last`, as tensors."""
 
     def goes_on(number, state):
         return (number < last) & state["open"] if attack.stops else number < last
 
     def body(number, state):
-        return number + 1, _step(problem, attack, number, state)
+        return number + 1, step(problem, attack, number, state)
 
     return ops.while_loop(goes_on, body, (first, state))[1]
 
 
-def search(
-    logits_of,
-    images,
-    labels,
-    attack,
-    epsilon,
-    noise=None,
-    mask=None,
-    targeted=False,
-    confidence=None,
-):
+def finish(problem, attack, state):
+    """The state after the last step, whose perturbation is compared with the best, too."""
+    return _kept(state, _evaluated(problem, attack, state["r"], attack.steps)[1])
+
+
+def search(problem, attack, noise=None):
     """The bare loop, for use inside another program such as a step of training.
 
     Args:
-        logits_of: `(float images) -> logits [B, *units, K]`, such as `unit_logits` gives.
-        images: [B, H, W, 3], pixels of 0 to 255.
-        labels: int [B, *units]; others than 0 to K - 1 are left out.
+        problem: a `Problem`, such as `Problem.of` gives.
         attack: an `Attack` that is bounded.
-        epsilon: gray levels, a number or a scalar tensor.
         noise: float [B, H, W, 3] of -1 to 1, for attacks with a random start.
-        mask: [B or 1, H, W, 1], 1 where pixels may change.
 
     Returns the perturbation after the last step, not rounded: float32 [B, H, W, 3].
     """
-    problem = Problem(
-        logits_of,
-        (targeted, confidence),
-        ops.cast(images, "float32"),
-        ops.cast(labels, "int32"),
-        ops.cast(1.0 if mask is None else mask, "float32"),
-        ops.cast(epsilon, "float32"),
-    )
     if attack.random_start:
         start = NORMS[attack.norm].start(noise * problem.mask, problem.epsilon)
         r = problem.limited(attack, start)
     else:
         r = ops.zeros_like(problem.images)
-    step = functools.partial(_step, problem, attack)
-    state = ops.fori_loop(0, attack.steps, step, _begin(attack, r, keeps_best=False))
+    one_step = functools.partial(step, problem, attack)
+    state = ops.fori_loop(0, attack.steps, one_step, begin(attack, r, keeps_best=False))
     return ops.stop_gradient(state["r"])

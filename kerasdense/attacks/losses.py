@@ -1,4 +1,9 @@
-"""Losses of units, which an attack raises, and their weights."""
+"""Losses of units, which an attack raises, and their weights: both float [B, *units].
+
+They take `logits` [B, *units, K] and `labels` int [B, *units], of any class where a unit does not
+count. A loss takes a `units.Criterion`; weights take where the attack has succeeded, bool
+[B, *units], whether it is targeted, and the number of the step, from 0, of how many.
+"""
 
 import math
 
@@ -6,13 +11,13 @@ import numpy as np
 from keras import ops
 
 
-def cross_entropy(logits, labels, targeted, confidence):
+def cross_entropy(logits, labels, criterion):
     """Cross-entropy with the labels; with targets its negative."""
     losses = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-    return -losses if targeted else losses
+    return -losses if criterion.targeted else losses
 
 
-def margin(logits, labels, targeted, confidence):
+def margin(logits, labels, criterion):
     """How far the wanted class leads: above 0 just where the attack succeeds.
 
     Without confidence a difference of logits: of the target, or the best class but the truth,
@@ -22,6 +27,7 @@ def margin(logits, labels, targeted, confidence):
     Reference: Carlini & Wagner, "Towards evaluating the robustness of neural networks", S&P 2017,
     sec. V.A (objective f6); Xie et al. 2017, eq. 1.
     """
+    targeted, confidence = criterion.targeted, criterion.confidence
     here = ops.one_hot(labels, logits.shape[-1], dtype="bool")  # [B, *units, K]
     own = ops.max(ops.where(here, logits, -np.inf), axis=-1)
     best_other = ops.max(ops.where(here, -np.inf, logits), axis=-1)

@@ -1,108 +1,25 @@
-"""Adversarial examples: small changes of images that change what a model says of them.
+"""The attacks that there are, each put together from parts that know nothing of each other.
 
-What is attacked are *units*, whatever the model classifies one by one: the pixels of a
-segmentation model, the anchors of an SSD, the labels of a multi-label classifier (two classes
-each: absent, present). An attack is put together from parts that know nothing of each other: the
-criterion (`succeeded`), the norm (how far), the bounds (pixels of 0 to 255) and the step (how to
-move). One loop of `_step` runs them all; FGSM is one turn of it.
-
-Epsilons and perturbations are in gray levels, 1/255 of the range. Legend: B batch, H W size,
-*units one or two axes (H W, or A anchors, or C labels), K classes of a unit.
+The parts are what a step raises (a loss and weights of units), how far it may go (the norm) and how
+it moves (the step); the criterion and the bounds (pixels of 0 to 255) are those of `loop`, which
+runs them all: FGSM is one turn of it. Epsilons and perturbations are in gray levels, 1/255 of the
+range.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 
-import numpy as np
-from keras import ops
-
-from kerasdense.explain import gradients
-
-
-
-# ---- what is attacked
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-# ---- criterion
-
-
-
-
-
-
-# ---- losses of units, which an attack raises: float [B, *units]
-
-
-
-
-
-
-# ---- weights of units: float [B, *units]; step counts from 0
-
-
-
-
-
-
-
-
-
-
-# ---- norms
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-# ---- steps
-
-
-
-
-
-
-
-
-
-
-
-
-# ---- attacks
+from kerasdense.attacks.losses import (
+    cospgd_weights,
+    cross_entropy,
+    margin,
+    segpgd_weights,
+    uniform,
+    unsuccessful,
+)
+from kerasdense.attacks.norms import NORMS
+from kerasdense.attacks.steps import ADAM, LARGEST_ONE, STEEPEST, Step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,10 +74,6 @@ DEFAULT_STEPS = 20  # of PGD and its kin, here; the papers take 3 to 100
 # ball from everywhere in it and leaves steps to move along it.
 REACH = 2.5
 DAG_STEPS, DAG_STEP = 200, 0.5  # Xie et al. 2017, sec. 3.3
-# Of the search for the shortest perturbation: the strength of the loss is the gray levels that
-# its steepest pixel would settle at; it changes by this factor at each step.
-FIRST_STRENGTH, STRENGTH_FACTOR = 64.0, 1.05
-PULLING = 1.02  # so many times the units that are enough are striven for: some fall back
 
 
 def fgsm(norm="linf", steps=None):
@@ -270,61 +183,10 @@ METHODS = {
 }
 
 
-# ---- the loop
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-# ---- attacks on uint8 images
-
-
-
-
-
-
-
-
-
-
-
-
-# ---- checks
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
+def described(attack):
+    """An `Attack` ready for JSON: functions by their names."""
+    parts = {field.name: getattr(attack, field.name) for field in dataclasses.fields(attack)}
+    parts["step"] = parts["step"].move
+    return {
+        name: part.__name__.lstrip("_") if callable(part) else part for name, part in parts.items()
+    }

@@ -1,4 +1,7 @@
-"""How far."""
+"""How far a perturbation may go: norms. Epsilons and perturbations are in gray levels.
+
+B batch, H W size.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,41 +15,36 @@ class Norm:
     """How far: functions of perturbations [B, H, W, 3] and a radius.
 
     Attributes:
-        length: `(r) -> [B]`.
         project: `(r, radius) -> r` into the ball.
         direction: `(gradient) -> direction` of length 1 that raises a linear function most.
         start: `(noise, radius) -> r` in the ball, from noise of -1 to 1.
         rounded: `(r, low, high, radius) -> int` in the ball and from low to high (NumPy).
     """
 
-    length: Callable
     project: Callable
     direction: Callable
     start: Callable
     rounded: Callable
 
 
-def _largest(x):
-    return ops.max(ops.abs(x), axis=(1, 2, 3), keepdims=True)  # [B, 1, 1, 1]
+def largest(x):
+    """The largest absolute value in each image: [B, 1, 1, 1]."""
+    return ops.max(ops.abs(x), axis=(1, 2, 3), keepdims=True)
 
 
-def _or_one(x):
+def or_one(x):
     """A divisor: x, or 1 where it is 0 (and what it divides is, too)."""
     return ops.where(x > 0, x, 1.0)
 
 
 def _unit_length(x):
-    x = x / _or_one(_largest(x))  # first, for the squares of small gradients are 0 in float32
-    return x / _or_one(ops.sqrt(ops.sum(ops.square(x), axis=(1, 2, 3), keepdims=True)))
-
-
-def _l2(r):
-    return ops.sqrt(ops.sum(ops.square(r), axis=(1, 2, 3)))
+    x = x / or_one(largest(x))  # first, for the squares of small gradients are 0 in float32
+    return x / or_one(ops.sqrt(ops.sum(ops.square(x), axis=(1, 2, 3), keepdims=True)))
 
 
 def _l2_project(r, radius):
-    length = _l2(r)[:, None, None, None]
-    return ops.where(length > radius, r * (radius / _or_one(length)), r)
+    length = ops.sqrt(ops.sum(ops.square(r), axis=(1, 2, 3)))[:, None, None, None]
+    return ops.where(length > radius, r * (radius / or_one(length)), r)
 
 
 def _round_each(r, low, high, radius):
@@ -65,14 +63,14 @@ def _round_l2(r, low, high, radius):
 
 def _round_one(r, low, high, radius):
     length = min(np.sqrt(np.sum(np.square(r))), radius) * (1 + 1e-6)
-    largest = np.abs(r).max()
-    if not largest:
+    highest = np.abs(r).max()
+    if not highest:
         return r
 
     def scaled(factor):
         return np.clip(np.rint(factor * r), low, high)
 
-    below, above = 0.0, (np.abs(high - low).max() + 1) / largest
+    below, above = 0.0, (np.abs(high - low).max() + 1) / highest
     best = np.zeros_like(r)
     for _ in range(40):
         middle = (below + above) / 2
@@ -87,14 +85,12 @@ def _round_one(r, low, high, radius):
 
 NORMS = {
     "linf": Norm(
-        length=lambda r: ops.max(ops.abs(r), axis=(1, 2, 3)),
         project=lambda r, radius: ops.clip(r, -radius, radius),
         direction=ops.sign,
         start=lambda noise, radius: noise * radius,
         rounded=_round_each,
     ),
     "l2": Norm(
-        length=_l2,
         project=_l2_project,
         direction=_unit_length,
         start=lambda noise, radius: _unit_length(noise) * radius,

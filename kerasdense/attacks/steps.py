@@ -1,9 +1,11 @@
-"""How to move."""
+"""How an attack moves: from a gradient to the direction of a step."""
 
 import dataclasses
 from collections.abc import Callable
 
 from keras import ops
+
+from kerasdense.attacks.norms import NORMS, largest, or_one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +26,7 @@ def _move_steepest(gradient, norm, memory, number):
 
 
 def _move_largest(gradient, norm, memory, number):
-    return gradient / _or_one(_largest(gradient)), memory
+    return gradient / or_one(largest(gradient)), memory
 
 
 def _move_adam(gradient, norm, memory, number):
@@ -39,9 +41,5 @@ def _move_adam(gradient, norm, memory, number):
 
 
 STEEPEST = Step(_move_steepest)
-
-
 LARGEST_ONE = Step(_move_largest)
-
-
 ADAM = Step(_move_adam, memory=2)
