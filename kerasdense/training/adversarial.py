@@ -1,11 +1,16 @@
-"""Training on adversarial examples that each step makes of its own batch."""
+"""Training on adversarial examples that each step makes of its own batch.
+
+B batch, H W size.
+"""
 
 import dataclasses
 
 import keras
 from keras import ops
 
-from kerasdense.attacks import methods
+from kerasdense.attacks.loop import Problem, search
+from kerasdense.attacks.methods import METHODS
+from kerasdense.attacks.units import unit_logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +20,7 @@ class AdversarialExamples:
     Attributes:
         steps: of the projected gradient descent that makes them, at least 1. Each costs a forward
             pass and a backward pass to the images, more than half a training step
-            (scripts/benchmark.py attack).
+            (`kerasdense benchmark attack`).
         epsilon: largest change of a pixel, in whole gray levels (1/255 of the range).
         seed: of the random starts, which are a function of it and of the number of the step.
     """
@@ -32,7 +37,7 @@ class AdversarialExamples:
                 )
 
 
-def train_on_adversarial_examples(model, examples):
+def train_on_adversarial_examples(model, task, examples):
     """Makes every training step of a compiled segmentation model perturb its images first.
 
     The examples maximize the cross entropy of the label maps [B, H, W] under the model as it is
@@ -42,13 +47,14 @@ def train_on_adversarial_examples(model, examples):
 
     Args:
         model: a compiled `keras.Model`; only its `train_step` is replaced, and nothing is saved.
+        task: what it is for, see `tasks.base`.
         examples: `AdversarialExamples`.
 
     Reference: Madry et al., "Towards deep learning models resistant to adversarial attacks",
     ICLR 2018, sec. 2 (the saddle point) and 3.
     """
-    attack = methods.METHODS["pgd"](norm="linf", steps=examples.steps)
-    logits_of = methods.unit_logits(model)
+    attack = METHODS["pgd"](norm="linf", steps=examples.steps)
+    logits_of = unit_logits(model, task)
     generator = keras.random.SeedGenerator(examples.seed)
     train_step = model.train_step
 
@@ -61,7 +67,7 @@ def train_on_adversarial_examples(model, examples):
         generator.state.assign(ops.stack([first, number]))
         images = ops.cast(images, "float32")
         noise = keras.random.uniform(ops.shape(images), -1.0, 1.0, seed=generator)
-        r = methods.search(logits_of, images, labels, attack, examples.epsilon, noise)
+        r = search(Problem.of(logits_of, images, labels, examples.epsilon), attack, noise)
         images = ops.cast(ops.round(ops.clip(images + r, 0.0, 255.0)), "uint8")
         return keras.utils.pack_x_y_sample_weight(images, targets, weights)
 

@@ -1,23 +1,17 @@
-"""The run folder: run.json beside the models that training keeps."""
+"""The run folder: run.json beside the models that training keeps, and the dataset it names."""
 
 import json
 import os
 from pathlib import Path
 
-import keras
-
-import kerasdense.models.layers  # noqa: F401  (registers the layers that saved models name)
+from kerasdense import tasks
+from kerasdense.training.checkpoints import load_model
 
 FACTS = "run.json"
 BEST, LAST = "best.keras", "last.keras"
 METRICS = "metrics.jsonl"  # a line an epoch
 REQUIRED = ("model", "dataset")  # what evaluation, prediction and export need to know
-# The entry of an epoch's line that is highest for BEST, by task.
-CRITERIA = {
-    "segmentation": "val_mean_iou",
-    "detection": "val_mean_ap",
-    "classification": "val_mean_ap",
-}
+FIRST_TASK = "segmentation"  # the first runs did not name theirs
 
 
 def write_run(directory, facts):
@@ -38,7 +32,7 @@ def read_run(directory):
     if not path.is_file():
         raise FileNotFoundError(
             f"{directory} is no run folder: it holds no {FACTS}. Give the --workdir of a "
-            f"finished or running fit script."
+            f"finished or running fit."
         )
     try:
         facts = json.loads(path.read_text())
@@ -46,8 +40,8 @@ def read_run(directory):
         raise ValueError(f"{path} is damaged, expected JSON: {error}.") from error
     missing = [key for key in REQUIRED if not isinstance(facts, dict) or key not in facts]
     if missing:
-        raise ValueError(f"{path} lacks {' and '.join(missing)}. Was it written by a fit script?")
-    facts.setdefault("task", "segmentation")  # the first runs did not name it
+        raise ValueError(f"{path} lacks {' and '.join(missing)}. Was it written by a fit?")
+    facts.setdefault("task", FIRST_TASK)
     return facts
 
 
@@ -64,15 +58,32 @@ def load_run(directory, checkpoint=BEST):
             f"{directory} holds no {checkpoint} yet: training writes it after its first epoch. "
             f"Let the run finish an epoch."
         )
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
+    return load_model(path, compile=False), facts
+
+
+def load_dataset(facts, name=None, source=None, prepared_dir=None):
+    """A prepared dataset for a run, by default its own: (builder, name).
+
+    `facts`: of the run, see `read_run`; the others as of `data.datasets.load`.
+    Raises: ValueError if there is none, or its classes are not the run's.
+    """
+    from kerasdense.data import datasets
+
+    dataset = facts["dataset"]
+    # Another dataset has another source: the run's own serves only its own dataset.
+    name = name or dataset["name"]
+    if name is None:
+        raise ValueError("The run was fitted on no dataset of ours. Name one by --dataset.")
+    source = source or (dataset.get("source") if name == dataset["name"] else None)
+    prepared_dir = prepared_dir or dataset.get("prepared_dir")
+    builder = datasets.load(name, source=source, prepared_dir=prepared_dir)
+    class_names, _ = tasks.named(facts["task"]).classes(builder)
+    if class_names != list(dataset["class_names"]):
         raise ValueError(
-            f"{path} cannot be loaded: {reason} It is damaged or of another version of Keras "
-            f"or kerasdense; repeat the fit, or take the other checkpoint."
-        ) from error
-    return model, facts
+            f"The run knows the classes {', '.join(dataset['class_names'])}, {name} has "
+            f"{', '.join(class_names)}. Take a dataset with the same classes in this order."
+        )
+    return builder, name
 
 
 def summary(directory):
@@ -86,7 +97,7 @@ def summary(directory):
     facts = read_run(directory)
     metrics = Path(directory) / METRICS
     lines = metrics.read_text().splitlines() if metrics.is_file() else []
-    criterion = CRITERIA[facts["task"]]
+    criterion = tasks.named(facts["task"]).criterion
     measured = [line for line in map(json.loads, lines) if criterion in line]
     kept = ("model", "seed", "parameters", "versions")
     dataset = {key: facts["dataset"].get(key) for key in ("name", "splits")}

@@ -4,11 +4,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_training import batches, fit, run_facts, toy_model
+from training.test_fitting import batches, run_facts, toy_model
 
-from kerasdense.attacks import methods
-from kerasdense.training.adversarial import AdversarialExamples, train_on_adversarial_examples
+from kerasdense import tasks
+from kerasdense.attacks.attacker import Attacker
+from kerasdense.attacks.methods import METHODS
 from kerasdense.metrics.labels import IGNORE
+from kerasdense.models.weights import WeightsReport
+from kerasdense.training import fitting
+from kerasdense.training.adversarial import AdversarialExamples, train_on_adversarial_examples
 
 
 def compiled_model(auxiliary=False):
@@ -20,11 +24,33 @@ def compiled_model(auxiliary=False):
     return model
 
 
+def fit(workdir, epochs, adversarial=None, build=toy_model, pairs=batches, jit_compile=False):
+    """Fits a model to `pairs(first_step, count)` of images and label maps."""
+    samples = pairs(1000, count=2).map(lambda images, masks: {"image": images, "mask": masks})
+    schedule = fitting.Schedule(
+        epochs,
+        steps_per_epoch=10,
+        make_optimizer=lambda is_pretrained: keras.optimizers.SGD(
+            keras.optimizers.schedules.PolynomialDecay(0.1, 100), momentum=0.9
+        ),
+        adversarial=adversarial,
+        jit_compile=jit_compile,
+    )
+    data = fitting.Data(lambda model, first_step: pairs(first_step), lambda model: samples)
+
+    def build_model():
+        keras.utils.set_random_seed(0)
+        return build(), WeightsReport(None, (), ())
+
+    task = tasks.of_model(build())
+    return fitting.fit(task, build_model, data, schedule, workdir, run_facts())
+
+
 def seen_images(model, examples, steps=1):
     """What the training steps get to see instead of the first batches' images."""
     seen = []
     model.train_step = lambda data: seen.append(data) or {"loss": 0.0}
-    train_on_adversarial_examples(model, examples)
+    train_on_adversarial_examples(model, tasks.of_model(model), examples)
     data = [(images, masks) for images, masks in batches(count=steps)]
     for images, masks in data:
         several = isinstance(model.output, dict)
@@ -67,7 +93,7 @@ def test_the_examples_are_a_function_of_the_number_of_the_step():
     resumed.optimizer.iterations.assign(2)
     seen = []
     resumed.train_step = lambda data: seen.append(data)
-    train_on_adversarial_examples(resumed, examples)
+    train_on_adversarial_examples(resumed, tasks.of_model(resumed), examples)
     resumed.train_step(next(iter(batches(first_step=2, count=1))))
     np.testing.assert_array_equal(seen[0][0], first[2][0])
     other = compiled_model()
@@ -126,16 +152,12 @@ def test_it_protects_what_ordinary_training_leaves_open(tmp_path):
         x = keras.layers.Rescaling([1 / 2, 1 / 50, 0], [-64.0, -128 / 50, 0])(images)
         return keras.Model(images, keras.layers.Conv2D(2, 1, name="logits")(x), name="linear")
 
-    facts = run_facts()
-    facts["dataset"] |= {"class_names": ["a", "b"], "palette": [[0, 0, 0], [9, 9, 9]]}
-    options = {"build": linear, "train_batches": two_cues, "run": facts, "epochs": 10}
-    options["validation_batches"] = two_cues(1000, count=2)
     images, labels = (np.asarray(each) for each in next(iter(two_cues(2000, count=1))))
     accuracy = {}
     for name, examples in {"plain": None, "hardened": AdversarialExamples(3, 4)}.items():
-        model = fit(tmp_path / name, adversarial=examples, **options)
-        attack = methods.attacker(model, methods.METHODS["pgd"](steps=5))
-        attacked = attack(images, labels, epsilon=4)
+        model = fit(tmp_path / name, 10, examples, linear, two_cues)
+        attacker = Attacker(model, tasks.of_model(model), METHODS["pgd"](steps=5))
+        attacked = attacker(images, labels, epsilon=4)
         accuracy[name] = [
             float((model.predict_on_batch(each).argmax(-1) == labels).mean())
             for each in (images, attacked)

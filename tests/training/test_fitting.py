@@ -1,85 +1,32 @@
-"""Training on a model of two layers: the run folder, resuming, rates, decay, bad losses."""
+"""Training a model of two layers: what is learned, resumed, and refused."""
 
 import json
-import math
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from training.toy import batches, changed, fit, lines, run_facts, task, toy_model
 
-from kerasdense.training import fitting
-from kerasdense.models.weights import WeightsReport
 from kerasdense.metrics.labels import IGNORE
-
-CLASSES = 3
-
-
-def toy_model(auxiliary=False):
-    images = keras.Input((None, None, 3), dtype="uint8", name="images")
-    x = keras.layers.Rescaling(1 / 255, name="scale", dtype="float32")(images)
-    x = keras.layers.Conv2D(4, 3, padding="same", name="old")(x)
-    x = keras.layers.BatchNormalization(momentum=0.5, name="old_bn")(x)
-    logits = keras.layers.Conv2D(CLASSES, 1, dtype="float32", name="logits")(x)
-    if auxiliary:
-        other = keras.layers.Conv2D(CLASSES, 1, dtype="float32", name="auxiliary_logits")(x)
-        return keras.Model(images, {"logits": logits, "auxiliary_logits": other}, name="toy")
-    return keras.Model(images, logits, name="toy")
+from kerasdense.training import fitting
+from kerasdense.training.run_folder import load_run, write_run
 
 
-def batches(first_step=0, count=None):
-    """Brightness tells the class: black 0, grey 1, white 2; a row of each mask is ignored."""
-
-    def batch(step):
-        labels = tf.random.stateless_uniform([2, 8, 8], [7, step], 0, CLASSES, tf.int32)
-        images = tf.cast(tf.repeat(labels[..., None] * 120, 3, axis=-1), tf.uint8)
-        ignored = tf.range(8)[:, None] == 7
-        return images, tf.cast(tf.where(ignored, IGNORE, labels), tf.uint8)
-
-    last = tf.int64.max if count is None else first_step + count
-    return tf.data.Dataset.range(first_step, last).map(batch)
-
-
-def run_facts(**arguments):
-    return {
-        "model": {"name": "toy", "arguments": {}},
-        "arguments": {"seed": 0, "size": (8, 8)} | arguments,
-        "dataset": {
-            "name": "toy",
-            "class_names": ["black", "grey", "white"],
-            "palette": [[0, 0, 0], [99, 99, 99], [255, 255, 255]],
-            "splits": {"train": 20, "val": 4},
-        },
-    }
-
-
-def fit(workdir, epochs=2, build=toy_model, pretrained=(), rate=0.1, **options):
-    keras.utils.set_random_seed(0)
-    settings = {
-        "build_model": lambda: (build(), WeightsReport(None, tuple(pretrained), ())),
-        "make_optimizer": lambda is_pretrained: keras.optimizers.SGD(
-            keras.optimizers.schedules.PolynomialDecay(rate / (10 if is_pretrained else 1), 100),
-            momentum=0.9,
-        ),
-        "train_batches": batches,
-        "validation_batches": batches(1000, count=2),
-        "run": run_facts(),
-        "steps_per_epoch": 10,
-    } | options
-    dataset = settings["run"]["dataset"]
-    task = fitting.segmentation_task(
-        dataset["class_names"], dataset["palette"], settings["validation_batches"]
-    )
-    return fitting.fit(settings.pop("task", task), workdir=workdir, epochs=epochs, **settings)
-
-
-def lines(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+def files(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_run_learns_and_leaves_its_folder(tmp_path, capsys):
-    fit(tmp_path / "run", epochs=4)
-    folder = tmp_path / "run"
+    folder, first = tmp_path / "run", []
+
+    def build():
+        first.extend(toy_model().get_weights())
+        keras.utils.set_random_seed(0)
+        return toy_model()
+
+    model = fit(folder, epochs=4, build=build)
+    assert changed(first, model.get_weights())
     assert {path.name for path in folder.iterdir()} == {
         "run.json", "metrics.jsonl", "best.keras", "last.keras", "tensorboard",
     }  # fmt: skip
@@ -88,21 +35,24 @@ def test_a_run_learns_and_leaves_its_folder(tmp_path, capsys):
     assert history[-1]["val_mean_iou"] > 0.9 and history[-1]["loss"] < history[0]["loss"]
     record = json.loads((folder / "run.json").read_text())
     assert record["versions"]["keras"] == keras.__version__
-    assert record["arguments"]["size"] == [8, 8]
-    best = keras.models.load_model(folder / "best.keras")
-    assert getattr(best, "optimizer", None) is None
+    assert record["arguments"]["size"] == [8, 8] and record["task"] == "segmentation"
+    assert record["weights"] == {"source": None, "loaded": 0, "skipped": 0}
+    kept = keras.models.load_model(folder / "best.keras")
+    assert getattr(kept, "optimizer", None) is None
     printed = capsys.readouterr().out
     assert "epoch 4/4" in printed and "left" in printed and "tracing" in printed
+    assert "data: toy, 20 train, 4 val" in printed and "training 4 epochs of 10 steps" in printed
+    best = max(history, key=lambda line: line["val_mean_iou"])
+    assert f"best val mean IoU {best['val_mean_iou']:.4f} in epoch {best['epoch']}" in printed
 
 
-def test_tensorboard_holds_scalars_and_pictures(tmp_path):
-    fit(tmp_path, epochs=1)
-    tags = set()
-    for path in (tmp_path / "tensorboard").rglob("events*"):
-        for record in tf.data.TFRecordDataset(str(path)):
-            event = tf.compat.v1.Event.FromString(record.numpy())
-            tags |= {value.tag for value in event.summary.value}
-    assert {"epoch_loss", "epoch_mean_iou", "validation"} <= tags
+def test_every_trained_weight_changes_and_stays_finite(one_epoch, tmp_path):
+    keras.utils.set_random_seed(0)
+    before = toy_model()
+    after, _ = load_run(one_epoch, "last.keras")
+    for old, new in zip(before.weights, after.weights, strict=True):
+        # A bias before a batch normalization has no effect, so no gradient.
+        assert changed([old], [new]) or old.path == "old/bias", old.path
 
 
 def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path):
@@ -120,36 +70,64 @@ def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path):
         fit(tmp_path / "cut", epochs=3, train_batches=breaking)
     assert len(lines(tmp_path / "cut")) == 1
     resumed = fit(tmp_path / "cut", epochs=3)
-    for a, b in zip(whole.weights, resumed.weights):
+    for a, b in zip(whole.weights, resumed.weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-    for a, b in zip(whole.optimizer.variables, resumed.optimizer.variables):
+    for a, b in zip(whole.optimizer.variables, resumed.optimizer.variables, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     assert [line["epoch"] for line in lines(tmp_path / "cut")] == [1, 2, 3]
 
 
-def test_a_line_of_an_unfinished_epoch_is_replaced(tmp_path):
-    fit(tmp_path, epochs=1)
-    with open(tmp_path / "metrics.jsonl", "a") as file:
+def test_a_line_of_an_unfinished_epoch_is_replaced(begun):
+    with open(begun / "metrics.jsonl", "a") as file:
         file.write(json.dumps({"epoch": 2, "val_mean_iou": 2.0}) + "\n")
-    fit(tmp_path, epochs=2)
-    history = lines(tmp_path)
+    fit(begun, epochs=2)
+    history = lines(begun)
     assert [line["epoch"] for line in history] == [1, 2] and history[1]["val_mean_iou"] <= 1
 
 
-def test_a_complete_run_is_left_alone(tmp_path, capsys):
-    fit(tmp_path, epochs=1)
-    before = (tmp_path / "last.keras").read_bytes()
-    fit(tmp_path, epochs=1)
+def test_a_complete_run_is_left_alone(begun, capsys):
+    before = files(begun)
+    fit(begun)
+    assert "is complete: 1 epochs, best val mean IoU" in capsys.readouterr().out
+    assert files(begun) == before
+
+
+@pytest.mark.parametrize(
+    "run, words",
+    [
+        (run_facts(seed=1), "--seed was 0, now 1"),
+        (run_facts(size=[8, 9]), r"--size was \[8, 8\], now \[8, 9\]"),
+        (run_facts() | {"model": {"name": "toy", "arguments": {"blocks": 1}}}, "model was {"),
+        (run_facts() | {"dataset": run_facts()["dataset"] | {"splits": {"train": 21}}},
+         "dataset was {"),
+        (run_facts(seed=1) | {"model": {"name": "other"}}, "--seed was 0, now 1; model was {"),
+    ],
+)  # fmt: skip
+def test_another_run_in_the_workdir_is_refused_untouched(begun, run, words):
+    before = files(begun)
+    with pytest.raises(ValueError, match=f"{begun} holds another run: {words}"):
+        fit(begun, epochs=2, run=run)
+    assert files(begun) == before
+
+
+def test_what_may_change_when_a_run_is_resumed(begun, capsys):
+    """The folders may lie elsewhere by then, and another machine may compile."""
+    record = json.loads((begun / "run.json").read_text())
+    elsewhere = {name: "old" for name in fitting.RESUME_MAY_CHANGE}
+    write_run(begun, record | {"arguments": record["arguments"] | elsewhere})
+    fit(begun, run=run_facts(**{name: "new" for name in fitting.RESUME_MAY_CHANGE}))
     assert "is complete" in capsys.readouterr().out
-    assert (tmp_path / "last.keras").read_bytes() == before
 
 
-def test_another_run_in_the_workdir_is_refused_untouched(tmp_path):
-    fit(tmp_path, epochs=1)
-    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    with pytest.raises(ValueError, match="holds another run: seed was 0, now 1"):
-        fit(tmp_path, epochs=2, run=run_facts(seed=1))
-    assert before == {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+def test_runs_of_earlier_versions_are_resumed(begun, capsys):
+    """They named no task at first, and recorded SSD's `--model` and options that are gone."""
+    record = json.loads((begun / "run.json").read_text())
+    del record["task"], record["parameters"]
+    record["arguments"] |= {"model": "ssd300", "train_split": None, "gone": 3}
+    write_run(begun, record)
+    fit(begun, epochs=2, run=run_facts(train_split=None))
+    assert f"resuming {begun} after epoch 1 of 2" in capsys.readouterr().out
+    assert [line["epoch"] for line in lines(begun)] == [1, 2]
 
 
 def test_a_workdir_with_other_files_is_refused(tmp_path):
@@ -159,81 +137,8 @@ def test_a_workdir_with_other_files_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_pretrained_variables_have_their_own_rate(tmp_path, capsys):
-    # old: 3*3*3*4 + 4 = 112 parameters; old_bn's 4 + 4 and logits' 4*3 + 3 = 15 are new: 23.
-    model = fit(tmp_path, epochs=1, pretrained=["old/kernel", "old/bias"])
-    groups = json.loads((tmp_path / "run.json").read_text())["parameters"]["groups"]
-    assert {group["parameters"]: group["learning_rate"] for group in groups} == {
-        112: pytest.approx(0.01),
-        23: pytest.approx(0.1),
-    }
-    assert "112 at learning rate 0.01" in capsys.readouterr().out
-    slow, fast = sorted(lines(tmp_path)[0]["learning_rates"])
-    assert fast == pytest.approx(10 * slow, rel=0.1)
-    loaded = keras.models.load_model(tmp_path / "last.keras")
-    for a, b in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_weight_decay_is_half_the_square_of_kernels(tmp_path):
-    model = fit(tmp_path, epochs=1, weight_decay=0.02)
-    squares = sum(
-        float(np.sum(np.square(layer.kernel)))
-        for layer in model.layers
-        if isinstance(layer, keras.layers.Conv2D)
-    )
-    assert float(sum(model.losses)) == pytest.approx(0.02 / 2 * squares, rel=1e-5)
-    loaded = keras.models.load_model(tmp_path / "last.keras")
-    assert float(sum(loaded.losses)) == pytest.approx(float(sum(model.losses)), rel=1e-5)
-
-
-def test_non_finite_loss_names_the_step_and_keeps_what_was_saved(tmp_path):
-    fit(tmp_path, epochs=1)
-    before = (tmp_path / "last.keras").read_bytes()
-    model = keras.models.load_model(tmp_path / "last.keras")
-    model.get_layer("logits").bias.assign([math.nan] * CLASSES)
-    fitting._save_checkpoint(model, tmp_path / "last.keras", 1)
-    before = (tmp_path / "last.keras").read_bytes()
-    with pytest.raises(fitting.NonFiniteLoss, match="nan at step 11"):
-        fit(tmp_path, epochs=2)
-    assert (tmp_path / "last.keras").read_bytes() == before and len(lines(tmp_path)) == 1
-
-
-def test_a_full_disk_is_named_and_leaves_the_last_epoch(tmp_path, monkeypatch):
-    fit(tmp_path, epochs=1)
-    before = (tmp_path / "last.keras").read_bytes()
-
-    def save(model, path):
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(keras.Model, "save", save)
-    with pytest.raises(OSError, match=r"Cannot write .*\.keras: No space left .* Make room"):
-        fit(tmp_path, epochs=2)
-    assert (tmp_path / "last.keras").read_bytes() == before
-    assert not list(tmp_path.glob("writing-*"))
-
-
-def test_early_stop_also_holds_for_a_resumed_run(tmp_path, capsys):
-    fit(tmp_path, epochs=20, rate=1e-12, early_stop=2)
-    values = [line["val_mean_iou"] for line in lines(tmp_path)]
-    assert len(values) < 20 and values.index(max(values)) == len(values) - 3
-    fit(tmp_path, epochs=20, rate=1e-12, early_stop=2)
-    assert "was stopped early" in capsys.readouterr().out and len(lines(tmp_path)) == len(values)
-
-
-def test_averaged_weights_are_validated_and_kept(tmp_path):
-    # After a single epoch, that epoch is the best, so best.keras and the result must agree.
-    model = fit(tmp_path, epochs=1, average_weights=0.9, pretrained=["old/kernel"])
-    best = keras.models.load_model(tmp_path / "best.keras")
-    last = keras.models.load_model(tmp_path / "last.keras")
-    images, _ = next(iter(batches(1000, count=1)))
-    np.testing.assert_allclose(best(images), model(images), rtol=1e-4, atol=1e-5)
-    assert not np.allclose(last.get_layer("old").kernel, best.get_layer("old").kernel)
-
-
 def test_auxiliary_logits_share_the_loss(tmp_path):
-    model = fit(tmp_path, epochs=1, build=lambda: toy_model(auxiliary=True))
+    model = fit(tmp_path, build=lambda: toy_model(auxiliary=True))
     images, masks = next(iter(batches(1000, count=1)))
     results = model.evaluate(
         batches(1000, count=1).map(lambda x, y: (x, dict.fromkeys(model.output, y))),
@@ -246,20 +151,13 @@ def test_auxiliary_logits_share_the_loss(tmp_path):
     assert "val_mean_iou" in lines(tmp_path)[0]
 
 
-def test_loss_averages_over_valid_pixels_and_is_zero_without():
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=IGNORE)
-    logits = np.zeros((1, 2, 2, 3), np.float32)
-    labels = np.array([[[0, IGNORE], [IGNORE, IGNORE]]], np.uint8)
-    assert float(loss(labels, logits)) == pytest.approx(math.log(3))  # uniform over 3 classes
-    assert float(loss(np.full_like(labels, IGNORE), logits)) == 0
-
-
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_run_resumes(tmp_path, policy):
     keras.config.set_dtype_policy(policy)
     try:
-        fit(tmp_path, epochs=1, pretrained=["old/kernel"])
-        fit(tmp_path, epochs=2, pretrained=["old/kernel"])
+        first = fit(tmp_path, pretrained=["old/kernel"]).get_weights()
+        model = fit(tmp_path, epochs=2, pretrained=["old/kernel"])
     finally:
         keras.config.set_dtype_policy("float32")
-    assert len(lines(tmp_path)) == 2
+    assert len(lines(tmp_path)) == 2 and changed(first, model.get_weights())
+    assert task().count_classes(model) == 3

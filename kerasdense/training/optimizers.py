@@ -1,0 +1,74 @@
+"""Optimizers with a rate of their own for pretrained weights, weight decay, and what they train."""
+
+import math
+import re
+
+import keras
+
+
+def add_weight_decay(model, weight_decay):
+    """Gives every convolution's kernel an L2 term, also in its configuration, to be saved."""
+    if weight_decay:
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.Conv2D):
+                layer.kernel_regularizer = keras.regularizers.L2(weight_decay / 2)
+                layer.kernel.regularizer = layer.kernel_regularizer
+
+
+def grouped(model, make_optimizer, pretrained, average_weights=None):
+    """One optimizer, or two by membership in `pretrained`, a set of variable paths.
+
+    `make_optimizer`: `(is_pretrained) -> keras.optimizers.Optimizer`; `average_weights`: momentum
+    of an exponential moving average of the weights, None for none.
+    """
+    paths = [variable.path for variable in model.trainable_variables]
+    slow = [path for path in paths if path in pretrained]
+
+    def made(is_pretrained):
+        optimizer = make_optimizer(is_pretrained)
+        if average_weights:
+            optimizer.use_ema, optimizer.ema_momentum = True, average_weights
+        return optimizer
+
+    if not slow:
+        return made(False)
+    if len(slow) == len(paths):
+        return made(True)
+    # One regular expression of all paths: a map from single paths would become as many
+    # optimizers when it is loaded again.
+    pattern = "|".join(re.escape(path) for path in slow)
+    optimizers = keras.optimizers.OptimizerMap(made(False), {pattern: made(True)})
+    return keras.optimizers.MultiOptimizer(optimizers)
+
+
+def optimizers_of(model):
+    """The model's optimizer, or those inside the wrappers of two rates and of loss scaling."""
+    optimizer = model.optimizer
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return getattr(optimizer, "optimizers", [optimizer])
+
+
+def learning_rates(model):
+    """The learning rate of each of `optimizers_of`, floats."""
+    return [
+        float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        for optimizer in optimizers_of(model)
+    ]
+
+
+def parameter_counts(model):
+    """Parameters in all, and trained ones by learning rate, which must add up."""
+    optimizers = optimizers_of(model)
+    if not all(optimizer.built for optimizer in optimizers):
+        model.optimizer.build(model.trainable_variables)
+    trainable = sum(math.prod(variable.shape) for variable in model.trainable_variables)
+    groups = [
+        {
+            "learning_rate": rate,
+            "parameters": sum(math.prod(v.shape) for v in optimizer._trainable_variables),
+        }
+        for rate, optimizer in zip(learning_rates(model), optimizers)
+    ]
+    if sum(group["parameters"] for group in groups) != trainable:
+        raise RuntimeError(f"Learning-rate groups {groups} do not add up to {trainable}.")
+    return {"all": model.count_params(), "trainable": trainable, "groups": groups}

@@ -1,0 +1,152 @@
+"""The run folder: what is written, read again, and named where it is not as it should be."""
+
+import json
+import os
+import types
+
+import numpy as np
+import pytest
+from training.toy import fit, lines, run_facts
+
+from kerasdense.data import datasets
+from kerasdense.training import run_folder
+
+
+def test_what_was_written_is_read(tmp_path):
+    facts = run_facts() | {"task": "detection"}
+    run_folder.write_run(tmp_path / "new" / "run", facts)
+    found = run_folder.read_run(tmp_path / "new" / "run")
+    assert found == json.loads(json.dumps(facts))
+    assert os.listdir(tmp_path / "new" / "run") == ["run.json"]
+
+
+def test_the_first_runs_did_not_name_their_task(tmp_path):
+    run_folder.write_run(tmp_path, run_facts())
+    assert "task" not in json.loads((tmp_path / "run.json").read_text())
+    assert run_folder.read_run(tmp_path)["task"] == "segmentation"
+
+
+@pytest.mark.parametrize(
+    "text, error, words",
+    [
+        (None, FileNotFoundError, "is no run folder: it holds no run.json"),
+        ('{"model": ', ValueError, "run.json is damaged, expected JSON"),
+        ("[1, 2]", ValueError, "run.json lacks model and dataset. Was it written by a fit"),
+        ('{"model": {}}', ValueError, "run.json lacks dataset"),
+    ],
+)
+def test_no_or_a_damaged_record(tmp_path, text, error, words):
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    for read in (run_folder.read_run, run_folder.load_run, run_folder.summary):
+        with pytest.raises(error, match=words):
+            read(tmp_path)
+
+
+def test_the_best_model_is_loaded_or_the_last(one_epoch):
+    best, facts = run_folder.load_run(one_epoch)
+    last, _ = run_folder.load_run(one_epoch, run_folder.LAST)
+    assert facts["model"]["name"] == best.name == "toy"
+    for a, b in zip(best.weights, last.weights, strict=True):  # there was but one epoch
+        np.testing.assert_array_equal(a, b)
+    assert getattr(last, "optimizer", None) is None
+
+
+def test_a_run_without_a_finished_epoch(begun):
+    (begun / "best.keras").unlink()
+    with pytest.raises(FileNotFoundError, match="holds no best.keras yet"):
+        run_folder.load_run(begun)
+
+
+def damaged(path, how):
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(
+        {
+            "empty": b"",
+            "cut": content[:middle],
+            "overwritten": content[:1000] + bytes(2000) + content[3000:],
+        }[how]
+    )
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "overwritten"])
+def test_a_damaged_model_is_named(begun, how):
+    for name in ("best.keras", "last.keras"):
+        damaged(begun / name, how)
+    with pytest.raises(ValueError, match="best.keras cannot be loaded: .*repeat the fit"):
+        run_folder.load_run(begun)
+    with pytest.raises(ValueError, match="last.keras cannot be loaded: .*repeat the fit"):
+        fit(begun, epochs=2)
+
+
+# --- its dataset --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """What `datasets.load` was called with; it gives the classes of `run_facts`."""
+    calls = []
+
+    def load(name, source=None, prepared_dir=None):
+        calls.append((name, source, prepared_dir))
+        dataset = run_facts()["dataset"]
+        names = dataset["class_names"][:2] if name == "other" else dataset["class_names"]
+        metadata = {"class_names": names, "palette": dataset["palette"][: len(names)]}
+        features = {"image": None, "mask": None, "file_name": None}
+        info = types.SimpleNamespace(metadata=metadata, features=features)
+        return types.SimpleNamespace(name=name, info=info)
+
+    monkeypatch.setattr(datasets, "load", load)
+    return calls
+
+
+def facts_with(**dataset):
+    facts = run_facts() | {"task": "segmentation"}
+    return facts | {"dataset": facts["dataset"] | dataset}
+
+
+def test_a_run_s_own_dataset_is_the_default(loaded):
+    facts = facts_with(source="/data", prepared_dir="/prepared")
+    builder, name = run_folder.load_dataset(facts)
+    assert name == builder.name == "toy"
+    run_folder.load_dataset(facts, "toy", source="/copy", prepared_dir="/elsewhere")
+    # The run's source belongs to its own dataset alone.
+    run_folder.load_dataset(facts, "toy/again")
+    assert loaded == [
+        ("toy", "/data", "/prepared"),
+        ("toy", "/copy", "/elsewhere"),
+        ("toy/again", None, "/prepared"),
+    ]
+
+
+def test_a_run_of_no_dataset(loaded):
+    with pytest.raises(ValueError, match="fitted on no dataset of ours. Name one by --dataset"):
+        run_folder.load_dataset(facts_with(name=None))
+    assert run_folder.load_dataset(facts_with(name=None), "toy")[1] == "toy"
+
+
+def test_a_dataset_of_other_classes(loaded):
+    words = "knows the classes black, gray, white, other has black, gray. Take a dataset"
+    with pytest.raises(ValueError, match=words):
+        run_folder.load_dataset(facts_with(), "other")
+
+
+# --- what an export tells of it -----------------------------------------------------------------
+
+
+def test_the_summary_names_the_best_epoch_and_no_local_path(begun):
+    other = lines(begun)[0] | {"epoch": 2, "val_mean_iou": 2.0}
+    unmeasured = {"epoch": 3, "loss": 0.5}
+    with open(begun / "metrics.jsonl", "a") as file:
+        file.write("".join(json.dumps(line) + "\n" for line in (other, unmeasured)))
+    found = run_folder.summary(begun)
+    assert found["best_epoch"] == other
+    assert found["model"] == run_facts()["model"]
+    assert found["dataset"] == {"name": "toy", "splits": {"train": 20, "val": 4}}
+    assert found["versions"] and found["parameters"] and str(begun) not in json.dumps(found)
+
+
+def test_imported_weights_have_no_epochs(tmp_path):
+    run_folder.write_run(tmp_path, run_facts() | {"task": "detection"})
+    assert run_folder.summary(tmp_path)["best_epoch"] is None
