@@ -1,0 +1,36 @@
+"""FCN on VGG-16 or ResNet-50: FCN-32s, or with --skips 16 FCN-16s, --skips 16,8 FCN-8s.
+
+    kerasdense fit fcn --dataset voc_segmentation/aug --source VOCdevkit --skips 16,8 \\
+        --workdir runs/fcn8s_voc
+
+Published (Shelhamer et al., VGG-16 on a part of VOC 2011 val): mean IoU 59.4 % (FCN-32s), 62.4 %
+(FCN-16s), 62.7 % (FCN-8s). Recipe: SGD with momentum 0.9, learning rate 1e-4 for batches of 20,
+weight decay 5e-4 as an L2 term, whole pictures, flips. The rate falls polynomially (power 0.9),
+where the paper keeps it fixed.
+"""
+
+from kerasdense.recipes.options import augmented_crops, crops, falling_sgd
+from kerasdense.recipes.recipe import Option, Recipe
+
+
+def network(options):
+    arguments = {"output_stride": options.output_stride, "skips": options.skips}
+    return f"fcn_{options.backbone}", options.backbone, arguments
+
+
+RECIPE = Recipe(
+    task="segmentation",
+    network=network,
+    optimizer=falling_sgd(power=0.9),
+    augmentation=augmented_crops,
+    weight_decay=5e-4,
+    epochs=175,
+    batch_size=20,
+    learning_rate=1e-4,
+    options=(
+        *crops((512, 512)),
+        Option("backbone", "vgg16", "what the scores are made of", ("vgg16", "resnet50")),
+        Option("output_stride", 32, "of the backbone; below 32 by dilation", (32, 16, 8)),
+        Option("skips", (), "strides of the maps fused into the coarse scores, e.g. 16,8"),
+    ),
+)

@@ -1,0 +1,215 @@
+"""What a recipe is, and how it fits its network: data, model, weights, training."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+ADVERSARIAL_EPSILON = 4  # gray levels
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """An argument of a recipe.
+
+    `default` tells its type, too: a bool is a switch, a tuple a list of whole numbers; `kind`
+    names another one: "size" (H, W), "numbers" (a tuple of floats), "count" (a whole number above
+    zero, for a default of None). `choices`: all values it may have.
+    """
+
+    name: str
+    default: object
+    help: str
+    choices: tuple = ()
+    kind: str | None = None
+    metavar: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a network is fitted.
+
+    The functions take `options`, an object with an attribute for each argument: those of every
+    fit (dataset, workdir, epochs, ...), and those of `options`.
+
+    Attributes:
+        task: name of the task. Classification reads its image size from an option `size`.
+        network: `(options) -> (name, architecture, arguments)`: of a function of
+            `kerasdense.models`, of its backbone (`weights.load_weights`), and what it is called
+            with.
+        optimizer: `(options, learning_rate, total_steps) -> keras.optimizers.Optimizer`.
+        augmentation: `(options) -> op` of `data.augment`.
+        weight_decay: of the convolutions, see `training.fitting.Schedule`.
+        epochs, batch_size, learning_rate, backbone_rate: defaults; the last is the factor of the
+            learning rate for pretrained weights.
+        scales_rate: whether the default learning rate is for the default batch size, and in
+            proportion for others.
+        options: further arguments.
+    """
+
+    task: str
+    network: Callable
+    optimizer: Callable
+    augmentation: Callable
+    weight_decay: float
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    backbone_rate: float = 1.0
+    scales_rate: bool = False
+    options: tuple = ()
+
+    def fit(self, options, command):
+        """Fits the network, or goes on with the run in `options.workdir`.
+
+        `command`: the text that run.json records.
+        Raises: ValueError and its like for options, data or a run that do not fit.
+        """
+        import keras
+
+        from kerasdense import models, tasks
+        from kerasdense.data import datasets
+        from kerasdense.models.weights import load_weights
+        from kerasdense.training import fitting
+
+        arguments = self._arguments(options)
+        name, architecture, model_arguments = self.network(options)
+        augmentation = self.augmentation(options)
+        adversarial = _adversarial_examples(options)
+        builder = datasets.load(options.dataset, options.source, options.prepared_dir)
+        class_names, palette = tasks.named(self.task).classes(builder)
+        splits = {split: info.num_examples for split, info in builder.info.splits.items()}
+        run = {
+            "task": self.task,
+            "model": {"name": name, "arguments": model_arguments},
+            "arguments": arguments,
+            "command": command,
+            "seed": options.seed,
+            "dataset": {
+                "name": options.dataset,
+                "source": options.source and str(Path(options.source).resolve()),
+                "prepared_dir": options.prepared_dir and str(Path(options.prepared_dir).resolve()),
+                "class_names": class_names,
+                "palette": palette,
+                "splits": splits,
+            },
+        }
+        task = tasks.of_run(run)
+        train_split = _train_split(options, splits)
+        steps_per_epoch = options.steps_per_epoch or math.ceil(
+            splits[train_split] / options.batch_size
+        )
+        keras.utils.set_random_seed(options.seed)
+        keras.config.set_dtype_policy(options.precision)
+
+        def build_model():
+            model = getattr(models, name)(
+                num_classes=len(class_names), weights=None, **model_arguments
+            )
+            return model, load_weights(model, architecture, options.weights)
+
+        fitting.fit(
+            task,
+            build_model,
+            _data(task, builder, train_split, augmentation, options),
+            self._schedule(options, arguments["learning_rate"], steps_per_epoch, adversarial),
+            options.workdir,
+            run,
+        )
+
+    def _arguments(self, options):
+        """What run.json records of the options, by name."""
+        arguments = {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in vars(options).items()
+        }
+        if arguments["learning_rate"] is None:
+            scale = options.batch_size / self.batch_size if self.scales_rate else 1.0
+            arguments["learning_rate"] = self.learning_rate * scale
+        return arguments
+
+    def _schedule(self, options, learning_rate, steps_per_epoch, adversarial):
+        from kerasdense.training import devices
+        from kerasdense.training.fitting import Schedule
+
+        def make_optimizer(is_pretrained):
+            rate = learning_rate * (options.backbone_rate if is_pretrained else 1.0)
+            return self.optimizer(options, rate, options.epochs * steps_per_epoch)
+
+        return Schedule(
+            options.epochs,
+            steps_per_epoch,
+            make_optimizer,
+            self.weight_decay,
+            validate_every=getattr(options, "validate_every", 1),
+            early_stop=options.early_stop,
+            average_weights=options.average_weights,
+            jit_compile=devices.uses_xla(options.xla),
+            adversarial=adversarial,
+        )
+
+
+def _data(task, builder, train_split, augmentation, options):
+    """`training.fitting.Data` of a prepared dataset."""
+    from kerasdense.data import pipeline
+    from kerasdense.training import devices
+    from kerasdense.training.fitting import Data
+
+    split = pipeline.Split(builder, train_split, task.features)
+    # Now, so that a split that is not there leaves no run folder behind.
+    pipeline.Split(builder, options.validation_split, task.features)
+
+    def train_batches(model, first_step):
+        return pipeline.train_batches(
+            split, options.batch_size, augmentation, task.targets(model), options.seed, first_step
+        )
+
+    def validation(model):
+        # XLA compiles a program for each image size.
+        few_sizes = devices.uses_xla(options.xla)
+        return task.eval_batches(
+            model,
+            builder,
+            options.validation_split,
+            options.batch_size,
+            few_sizes,
+            with_targets=True,
+        )
+
+    return Data(train_batches, validation)
+
+
+def _train_split(options, splits):
+    """The split to train on; where it is another than that of validation, it must not hold that."""
+    split = options.train_split or "train"
+    if split not in splits:
+        raise ValueError(f"--train-split: there is no split '{split}', but {', '.join(splits)}.")
+    if options.validation_split != split and options.validation_split in split:  # val in trainval
+        raise ValueError(
+            f"--train-split {split} holds the images of --validation-split "
+            f"{options.validation_split}: choose another to validate on, such as test."
+        )
+    return split
+
+
+def _adversarial_examples(options):
+    steps = getattr(options, "adversarial_steps", None)
+    epsilon = getattr(options, "adversarial_epsilon", None)
+    if steps is None:
+        if epsilon is not None:
+            raise ValueError("--adversarial-epsilon has no effect without --adversarial-steps.")
+        return None
+    from kerasdense.training.adversarial import AdversarialExamples
+
+    return AdversarialExamples(steps, epsilon or ADVERSARIAL_EPSILON, options.seed)
+
+
+def check_size(size):
+    """Raises ValueError for images that are too small for the models."""
+    from kerasdense.models.layers import MINIMUM_SIZE
+
+    if min(size) < MINIMUM_SIZE:
+        raise ValueError(
+            f"--size {size[0]}x{size[1]} is too small: the models expect at least {MINIMUM_SIZE} "
+            f"pixels a side, two cells of their coarsest feature map."
+        )
