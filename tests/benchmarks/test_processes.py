@@ -1,42 +1,29 @@
-"""Work measured in processes of its own: facts, turns, failures; and a step that is traced once."""
+"""Work measured in processes of its own: facts, turns, failures."""
 
-import keras
+import os
+
 import pytest
-import tensorflow as tf
 
-from kerasdense.benchmarks import measuring
-from kerasdense.benchmarks.measuring import Workload
+from kerasdense.benchmarks import processes
+from kerasdense.benchmarks.processes import Schedule, measure
+from kerasdense.benchmarks.workloads import Workload
+from kerasdense.models import densenet_classifier
 from kerasdense.models.cost import total_cost
-from kerasdense.models import ladder_densenet
 
 TINY = {"blocks": [1, 1, 1, 1]}
 
 
-def test_alternatives_take_turns_and_the_first_turns_do_not_count():
-    calls = []
-    alternatives = {name: lambda name=name: calls.append(name) for name in "ab"}
-    seconds = measuring.in_turns(alternatives, turns=3, warm_up=2)
-    assert calls == ["a", "b"] * 5
-    assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
-
-
-def test_the_ratio_is_the_median_over_the_turns():
-    # 6 / 2, 4 / 4 and 1 / 2 times as fast
-    seconds = {"a": [2, 4, 2], "b": [6, 4, 1]}
-    assert measuring.times_as_fast("a", "b", seconds) == 1
-
-
 def test_work_is_measured_and_a_failure_costs_only_its_own_row():
     workloads = {
-        "train": Workload("train", "ladder_densenet", TINY, (64, 64), batch_size=2, classes=3),
+        "train": Workload("train", "densenet_classifier", TINY, (64, 64), batch_size=2, classes=3),
         "infer": Workload("infer", "ssd300", {"width": 0.02}, (64, 64), classes=3),
         "unknown": Workload("infer", "ladder", {}, (64, 64)),
     }
-    results = measuring.measure(workloads, turns=2, steps=1)
+    results = measure(workloads, Schedule(turns=2))
     assert list(results) == list(workloads)
     assert "no model 'ladder'" in results["unknown"]["failed"]
     train, infer = results["train"], results["infer"]
-    model = ladder_densenet((1, 1, 1, 1), 3)
+    model = densenet_classifier((1, 1, 1, 1), 3, weights=None)
     expected = total_cost(model, (64, 64))
     assert train["parameters"] == expected["parameters"] and train["macs"] == expected["macs"]
     assert train["size"] == [64, 64] and infer["size"] == [300, 300]  # an SSD has its own
@@ -50,48 +37,51 @@ def test_work_is_measured_and_a_failure_costs_only_its_own_row():
     assert infer["first_over_this"] == pytest.approx(sum(ratios) / 2)
 
 
-def test_work_that_fails_first_leaves_no_ratio_and_alone_gives_all_rows():
-    workloads = {
-        "small": Workload("infer", "ladder_densenet", TINY, (63, 64), classes=3),
-        "right": Workload("infer", "ladder_densenet", TINY, (64, 64), classes=3),
-    }
-    results = measuring.measure(workloads, turns=1, steps=1, alone=True)
-    assert "at least 64 pixels" in results["small"]["failed"]
-    assert results["right"]["first_over_this"] is None and results["right"]["milliseconds"] > 0
+class Fake:
+    """A process that takes a second a step, or fails; what happens to it stands in `events`."""
+
+    events = []
+    facts = {"parameters": 7}
+
+    def __init__(self, workload):
+        self.workload = workload
+        self.events.append(("begin", workload.model))
+        if workload.model == "bad":
+            raise ValueError("no such work")
+
+    def run(self, steps):
+        self.events.append(("run", self.workload.model))
+        return 1.0
+
+    def peak_memory(self):
+        return None
+
+    def close(self):
+        self.events.append(("close", self.workload.model))
 
 
-@pytest.mark.parametrize(
-    "shape, targets",
-    [((3,), (2, 3)), ((8, 9), (2, 8, 5)), ((64, 64, 3), (2, 64, 64))],
-    ids=["classifier", "SSD", "segmentation"],
-)
-def test_each_task_has_its_loss_and_is_traced_once(shape, targets):
-    images = keras.Input((64, 64, 3), dtype="uint8")
-    x = keras.layers.Flatten()(keras.layers.MaxPooling2D(16)(keras.layers.Rescaling(0.01)(images)))
-    units = 1
-    for side in shape:
-        units *= side
-    model = keras.Model(images, keras.layers.Reshape(shape)(keras.layers.Dense(units)(x)))
-    traces, train_step = [], model.train_step
-    model.train_step = lambda *batch: traces.append(1) or train_step(*batch)
-    workload = Workload("train", "any", {}, (64, 64), batch_size=2, classes=3)
-    _, random = measuring._random_batch(model, workload, (64, 64))
-    assert random.shape == targets
-    run = measuring._keras_steps(model, workload, (64, 64))
-    before = [weight.copy() for weight in model.get_weights()]
-    run(2)
-    run(1)
-    # An optimizer that is built inside the first step makes TensorFlow trace it twice.
-    assert len(traces) == 1 and int(model.optimizer.iterations) == 3
-    assert any((old != new).any() for old, new in zip(before, model.get_weights()))
+@pytest.mark.parametrize("alone", [False, True])
+def test_work_that_fails_first_leaves_no_ratio_and_alone_the_next_waits_for_the_end(
+    monkeypatch, alone
+):
+    monkeypatch.setattr(processes, "Process", Fake)
+    monkeypatch.setattr(Fake, "events", [])
+    workloads = {name: Workload("infer", name, {}, (64, 64)) for name in ("bad", "good", "better")}
+    results = measure(workloads, Schedule(turns=1, alone=alone))
+    assert results["bad"] == {"failed": "no such work"}
+    for name in ("good", "better"):
+        assert results[name]["first_over_this"] is None and results[name]["milliseconds"] == 1000
+        assert results[name]["parameters"] == 7 and results[name]["seconds"] == [1.0]
+    where = Fake.events.index
+    assert (where(("close", "good")) < where(("begin", "better"))) == alone
 
 
-def test_resident_memory_counts_what_is_held_between_reset_and_peak():
-    memory = measuring._ResidentMemory()
-    if memory.before is None:
-        pytest.skip("no /proc here")
-    memory.reset()
-    before = memory.peak()
-    held = tf.ones((2**24,)).numpy().copy()  # 64 MiB
-    assert memory.peak() - before >= 60
-    del held
+@pytest.mark.slow
+def test_jax_needs_no_tensorflow(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['tensorflow'] = None")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    work = Workload("train", "densenet_classifier", TINY, (64, 64), classes=3, backend="jax")
+    refused = Workload("infer", "densenet_classifier", TINY, (64, 64), classes=3)
+    results = measure({"jax": work, "tensorflow": refused}, Schedule(turns=1))
+    assert results["jax"].get("milliseconds", 0) > 0, results["jax"]
+    assert "tensorflow" in results["tensorflow"]["failed"]
