@@ -11,15 +11,17 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
     """Keeps the lines of descriptions, and shows the default of every option that has one."""
 
     def _get_help_string(self, action):
-        shows_none = action.default is None or isinstance(action.default, bool)
-        if not action.option_strings or shows_none or action.default is argparse.SUPPRESS:
-            return action.help
-        return f"{action.help} (default: {_text(action)})".replace("%", "%%")
+        text = action.help
+        if action.option_strings and action.default not in (None, argparse.SUPPRESS):
+            text += f" (default: {_text(action)})"
+        return text.replace("%", "%%")  # which argparse would fill in
 
 
 def _text(action):
     """The default of an option as one would write it."""
     default = action.default
+    if default == ():
+        return "none"
     if action.type is size:
         return size_text(default)
     if isinstance(default, (tuple, list)):
@@ -28,6 +30,8 @@ def _text(action):
 
 
 def _plain(value):
+    if isinstance(value, bool):
+        return "on" if value else "off"
     if isinstance(value, tuple):
         return size_text(value)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,16 +1,15 @@
-#!/usr/bin/env python3
 """Makes adversarial examples for a fitted model, and measures how well it stands them.
 
-    scripts/attack.py --run runs/camvid --limit 3
-    scripts/attack.py --run runs/camvid --images street.png --method minimal \\
+    kerasdense attack --run runs/camvid --limit 3
+    kerasdense attack --run runs/camvid --images street.png --method minimal \\
         --target-class Road:Building --confidence 0.9
-    scripts/attack.py --run runs/ssd --images photos/ --suppress
-    scripts/attack.py --run runs/camvid --curve 1,2,4,8
+    kerasdense attack --run runs/ssd --images photos/ --suppress
+    kerasdense attack --run runs/camvid --curve 1,2,4,8
 
 Without a target the attack leads away from the truth, or where there is none (--images) from the
 clean prediction. Written are adversarial/NAME.png, the files that were judged; pictures/NAME.png:
 image, prediction, adversarial image, its prediction and the amplified perturbation; report.json.
-With --curve only curve.json and curve.png: the accuracy over epsilon.
+With --curve only curve.json and the chart curve.png (and .pdf): the accuracy over epsilon.
 
 An object of a detector is gone once no box of score 0.5 or more is left on it. Average precision
 ranks boxes of any score, and may stay high where all objects are gone in this sense.
@@ -24,12 +23,12 @@ import dataclasses
 import inspect
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from kerasdense.cli import command_line
-from kerasdense.drawing import pictures
+from kerasdense.cli.arguments import add_dataset, add_run, add_xla, integers, numbers, positive
 
 EPSILON = 8.0  # gray levels, of the maximum norm
 UNIVERSAL = "universal"
@@ -37,46 +36,166 @@ METHODS = ("fgsm", "pgd", "segpgd", "cospgd", "dag", "minimal", UNIVERSAL)
 PASSES, UNIVERSAL_STEP = 5, 0.2  # over the images; part of epsilon that a batch moves
 
 
+def add_arguments(parser):
+    add_run(parser)
+    parser.add_argument(
+        "--output", type=Path, help="folder for what is written (default: RUN/attack)"
+    )
+
+    what = parser.add_argument_group("what is attacked (default: the validation split of the run)")
+    what.add_argument(
+        "--images",
+        type=Path,
+        nargs="+",
+        metavar="FILE|FOLDER",
+        help="pictures without truth (default: those of the dataset)",
+    )
+    add_dataset(what, required=False)
+    what.add_argument("--split", default="val", help="of the dataset")
+    what.add_argument(
+        "--limit", type=positive(int), metavar="N", help="only the first N images (default: all)"
+    )
+
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--method",
+        choices=METHODS,
+        default="segpgd",
+        help=f"minimal: the smallest perturbation; {UNIVERSAL}: one for all images",
+    )
+    how.add_argument(
+        "--norm",
+        choices=("linf", "l2"),
+        help="of the perturbation (default: linf; of minimal l2)",
+    )
+    how.add_argument(
+        "--epsilon",
+        type=positive(float),
+        metavar="LEVELS",
+        help="largest norm of the perturbation in gray levels, 1/255 of the range "
+        f"(default: {EPSILON:g} for linf; l2 has none; dag and minimal need none)",
+    )
+    how.add_argument(
+        "--curve",
+        type=numbers,
+        metavar="LEVELS",
+        help="measure a robustness curve over these epsilons, e.g. 1,2,4,8 (default: make "
+        "examples of one epsilon)",
+    )
+    how.add_argument(
+        "--steps",
+        type=positive(int),
+        help=f"of the attack; of {UNIVERSAL}: passes over the images (default: 20; of dag and "
+        f"minimal at most 200; {PASSES} passes)",
+    )
+    how.add_argument(
+        "--step-size",
+        type=positive(float),
+        help="as a part of epsilon; of dag and minimal, in gray levels (default: 2.5 / STEPS, at "
+        f"most 1; of dag and minimal 0.5; of {UNIVERSAL} {UNIVERSAL_STEP:g})",
+    )
+    how.add_argument(
+        "--fit-split",
+        metavar="SPLIT",
+        help=f"of {UNIVERSAL}: where it is found (default: that of --split)",
+    )
+    how.add_argument("--batch-size", type=positive(int), default=1, help="images attacked at once")
+    how.add_argument("--seed", type=int, default=0, help="of random starts")
+    add_xla(how)
+
+    goal = parser.add_argument_group("toward what (default: any wrong class)")
+    targets = goal.add_mutually_exclusive_group()
+    targets.add_argument(
+        "--target-class",
+        nargs="+",
+        metavar="A:B",
+        help="what is seen as class A becomes class B (default: none)",
+    )
+    targets.add_argument(
+        "--target-map",
+        type=Path,
+        metavar="FILE",
+        help="PNG of the wanted class numbers, 255 = any class (default: none)",
+    )
+    targets.add_argument("--suppress", action="store_true", help="a detector finds nothing")
+    goal.add_argument(
+        "--confidence",
+        type=float,
+        metavar="P",
+        help="probability from which a pixel counts, e.g. 0.9 (default: any)",
+    )
+    where = goal.add_mutually_exclusive_group()
+    where.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="only its white pixels may change (default: all may)",
+    )
+    where.add_argument(
+        "--sticker",
+        type=rectangle,
+        metavar="Y0,X0,Y1,X1",
+        help="only this rectangle may change (default: all may)",
+    )
+    parser.add_argument(
+        "--amplify",
+        type=positive(float),
+        metavar="FACTOR",
+        help="of the perturbation in pictures (default: so that it is seen)",
+    )
+
+
+def rectangle(text):
+    """Parses `Y0,X0,Y1,X1`."""
+    found = integers(text)
+    if len(found) != 4:
+        raise argparse.ArgumentTypeError(f"expected Y0,X0,Y1,X1, received {len(found)} numbers")
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What the functions below share; attack and goal as in `kerasdense.adversarial`."""
+    """What the functions below share; `epsilon` in gray levels, None for attacks without."""
 
     arguments: argparse.Namespace
-    model: object
     facts: dict  # run.json
-    attack: object
-    goal: object
+    judge: object  # of kerasdense.attacks, as is the attacker
+    attacker: object
     epsilon: float | None
     output: Path
 
-    @property
-    def class_names(self):
-        return self.facts["dataset"]["class_names"]
 
-    @property
-    def xla(self):
-        return command_line.uses_xla(self.arguments)
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """What is attacked: in words, how many, and a function that yields them for a `Judge`."""
+
+    source: str
+    count: int
+    read: Callable
 
 
-def main():
-    arguments = parse()
-
-    from kerasdense.training import run_folder
+def run(arguments):
+    from kerasdense import tasks
+    from kerasdense.attacks.judge import Judge
+    from kerasdense.training import devices, run_folder
 
     attack = make_attack(arguments)
     epsilon = find_epsilon(arguments, attack)
     model, facts = run_folder.load_run(arguments.run)
-    goal = make_goal(arguments, facts["task"], facts["dataset"]["class_names"])
+    task = tasks.of_run(facts)
+    goal = make_goal(arguments, task)
     output = arguments.output or arguments.run / "attack"
-    job = Job(arguments, model, facts, attack, goal, epsilon, output)
-    source, count, samples = find_samples(job, arguments.split)
+    judge = Judge(model, task, goal, None if arguments.curve else output / "adversarial")
+    attacker = judge.attacker(attack, devices.uses_xla(arguments.xla), arguments.seed)
+    job = Job(arguments, facts, judge, attacker, epsilon, output)
+    samples = find_samples(job, arguments.split)
     output.mkdir(parents=True, exist_ok=True)  # fails now rather than after the attack
-    print(f"{arguments.method} on {arguments.run}: {count} images of {source}", flush=True)
+    print(f"{arguments.method} on {arguments.run}: {samples.count} images of {samples.source}")
     work = measure_curve if arguments.curve else make_examples
-    name, result = work(job, count, samples)
+    name, result = work(job, samples)
     report = {
         "run": str(arguments.run),
-        "data": source,
+        "data": samples.source,
         "method": arguments.method,
         "goal": {
             "targeted": goal.targeted,
@@ -92,68 +211,75 @@ def main():
     print(f"{name} and pictures lie in {output}")
 
 
-def measure_curve(job, count, samples):
+def measure_curve(job, samples):
     """Draws and prints a robustness curve; returns the name of its file and its content."""
-    from kerasdense.attacks import judge, report
+    from kerasdense.attacks import curve
+    from kerasdense.attacks.judge import Progress
+    from kerasdense.drawing import charts
 
-    arguments = job.arguments
-    curve = judge.robustness_curve(
-        job.model,
-        samples(),
-        job.class_names,
-        job.attack,
-        arguments.curve,
-        job.goal,
-        arguments.batch_size,
-        arguments.seed,
-        job.xla,
-        count,
+    arguments, task = job.arguments, job.judge.task
+    progress = Progress(samples.count * len(arguments.curve), job.attacker.attack)
+    found = curve.robustness_curve(
+        job.judge, job.attacker, samples.read(), arguments.curve, arguments.batch_size, progress
     )
-    print(report.curve_table(curve))
+    print(curve.table(task, found))
     title = f"{arguments.method} on {arguments.run.name}"
-    pictures.save_picture(job.output / "curve.png", report.curve_picture(curve, title))
-    return "curve.json", curve
+    charts.save(job.output / "curve.png", curve.chart(task, found, title))
+    return "curve.json", found
 
 
-def make_examples(job, count, samples):
+def make_examples(job, samples):
     """Makes and draws adversarial examples; returns the name of the report and its content."""
-    from kerasdense.attacks import judge, methods, report
+    from kerasdense.attacks import report
+    from kerasdense.attacks.judge import Progress, by_size
+    from kerasdense.attacks.methods import described
+    from kerasdense.drawing.pictures import save_picture
 
-    arguments, goal, output = job.arguments, job.goal, job.output
-    report = {"attack": judge.described(job.attack), "epsilon": job.epsilon}
+    arguments, judge, attack = job.arguments, job.judge, job.attacker.attack
+    found = {"attack": described(attack), "epsilon": job.epsilon}
     started = time.perf_counter()
+    attack_batch = job.attacker
     if arguments.method == UNIVERSAL:
-        attack_batch, report["fitted_on"] = universal(job)
-    else:
-        attack_batch = methods.attacker(
-            job.model, job.attack, goal.targeted, goal.confidence, job.xla
-        )
+        attack_batch, found["fitted_on"] = find_universal(job)
     for folder in ("adversarial", "pictures"):
-        (output / folder).mkdir(exist_ok=True)
-    judge = judge.Judge(job.model, goal, output / "adversarial")
-    tally = judge.Tally(judge.task, job.class_names)
-    progress = judge.Progress(count, job.attack)
-    for group in judge.by_size(samples(), arguments.batch_size):
+        (job.output / folder).mkdir(exist_ok=True)
+    tally = report.Tally(judge.task)
+    progress = Progress(samples.count, attack)
+    for group in by_size(samples.read(), arguments.batch_size):
         advance = progress.of_batch(len(group))
-        options = {"epsilon": job.epsilon, "seed": arguments.seed, "progress": advance}
+        options = {"epsilon": job.epsilon, "progress": advance}
         for example in judge.attack(judge.look(group), attack_batch, **options):
-            picture = report.picture(
-                example,
-                tally.add(example),
-                job.class_names,
-                job.facts["dataset"]["palette"],
-                arguments.amplify,
-            )
-            pictures.save_picture(output / "pictures" / example.path.name, picture)
+            row = tally.add(example)
+            picture = report.picture(judge.task, example, row, arguments.amplify)
+            save_picture(job.output / "pictures" / example.path.name, picture)
         advance()
     result = tally.result()
-    print(report.table(result))
-    report["seconds"] = time.perf_counter() - started
-    return "report.json", report | result | {"per_image": tally.rows}
+    print(report.table(judge.task, result))
+    found["seconds"] = time.perf_counter() - started
+    return "report.json", found | result | {"per_image": tally.rows}
+
+
+def find_universal(job):
+    """A function that adds one perturbation to all images, and what it was found on."""
+    from kerasdense.attacks.judge import Progress
+    from kerasdense.attacks.report import visible_factor
+    from kerasdense.attacks.universal import adding, gathered, universal
+    from kerasdense.drawing.pictures import amplified, save_picture
+
+    arguments, attacker = job.arguments, job.attacker
+    samples = find_samples(job, arguments.fit_split or arguments.split)
+    print(f"one perturbation for {samples.count} images of {samples.source}", flush=True)
+    batches, region = gathered(job.judge, samples.read(), arguments.batch_size)
+    progress = Progress(len(batches), attacker.attack).of_batch(1)
+    found = universal(attacker, batches, job.epsilon, region, progress)
+    np.save(job.output / "universal.npy", found)
+    factor = arguments.amplify or visible_factor(found)
+    save_picture(job.output / "universal.png", amplified(found, factor))
+    return adding(found), samples.source
 
 
 def make_attack(arguments):
-    """The `methods.Attack` that the flags describe."""
+    """The `Attack` that the flags describe."""
     from kerasdense.attacks import methods
 
     method = arguments.method
@@ -199,17 +325,17 @@ def find_epsilon(arguments, attack):
     return epsilon
 
 
-def make_goal(arguments, task, class_names):
-    """The `judge.Goal` that the flags describe."""
-    from kerasdense.data import datasets
-    from kerasdense.attacks import judge
+def make_goal(arguments, task):
+    """The `Goal` that the flags describe."""
+    from kerasdense.attacks.judge import Goal
+    from kerasdense.data.mask_preparation import read_mask
     from kerasdense.metrics.labels import IGNORE
 
-    moves = target_map = None
+    class_names, moves, target_map = task.class_names, None, None
     if arguments.target_class:
         moves = dict(class_pair(text, class_names) for text in arguments.target_class)
     if arguments.target_map:
-        target_map = datasets.preparation.read_mask(arguments.target_map)
+        target_map = read_mask(arguments.target_map)
         wrong = target_map[(target_map >= len(class_names)) & (target_map != IGNORE)]
         if wrong.size:
             raise ValueError(
@@ -217,15 +343,9 @@ def make_goal(arguments, task, class_names):
                 f"{len(class_names)} (0-{len(class_names) - 1}, {IGNORE} = any): "
                 f"{', '.join(class_names)}."
             )
-    goal = judge.Goal(moves, target_map, arguments.suppress, arguments.confidence)
-    if not goal.targeted and (arguments.method == "dag" or task == "detection"):
-        who = "--method dag" if arguments.method == "dag" else "A detector"
-        targets = {
-            "segmentation": "--target-class A:B or --target-map FILE",
-            "detection": "--suppress or --target-class A:B",
-            "classification": "--target-class A:B",
-        }
-        raise ValueError(f"{who} needs a target: {targets[task]}.")
+    goal = Goal(moves, target_map, arguments.suppress, arguments.confidence)
+    if arguments.method == "dag" and not goal.targeted:
+        raise ValueError(f"--method dag needs a target: {task.goals}.")
     return goal
 
 
@@ -241,68 +361,62 @@ def class_pair(text, class_names):
 
 
 def find_samples(job, split):
-    """The samples to attack: a description, their number, and a function that yields them."""
-    from kerasdense.tasks import results
-
-    arguments, facts = job.arguments, job.facts
-    size = None  # of each image its own
-    if facts["task"] == "detection":
-        size = job.model.input.shape[1:3]
-    elif facts["task"] == "classification":
-        size = facts["arguments"]["size"]
-    if arguments.images:
-        if arguments.dataset or arguments.source:
-            raise ValueError("--images or --dataset with --source: expected one of them.")
-        paths = results.find_images(arguments.images, job.output)
-        results.find_images(paths, job.output / "adversarial")  # where they would be overwritten
-        paths = paths[: arguments.limit]
-        source, count = ", ".join(map(str, arguments.images)), len(paths)
-
-        def read():
-            return pictures(paths, size)
-    else:
-        source, count, read = dataset_samples(arguments, facts, split, size)
-    return source, count, lambda: restricted(read(), arguments)
+    """The `Samples` that the flags name: pictures, or a split of a dataset."""
+    arguments = job.arguments
+    found = of_images(job) if arguments.images else of_dataset(job, split)
+    return dataclasses.replace(found, read=lambda: restricted(found.read(), arguments))
 
 
-def pictures(paths, size):
-    """Samples of image files, warped to `size` (None: as they are)."""
-    from kerasdense.data import augment
+def of_images(job):
+    """`Samples` of the image files of --images, warped if the model's images are."""
+    from kerasdense.data.images import find_images
+    from kerasdense.drawing.pictures import load_picture
 
-    for path in paths:
-        image = pictures.load_picture(path)
-        if size is not None:
-            image = augment.warp(size)({"image": image}, None)["image"].numpy()
-        yield {"image": image, "file_name": str(path)}
+    arguments, judge = job.arguments, job.judge
+    if arguments.dataset or arguments.source:
+        raise ValueError("--images or --dataset with --source: expected one of them.")
+    paths = find_images(arguments.images, job.output)
+    find_images(paths, job.output / "adversarial")  # where they would be overwritten
+    paths = paths[: arguments.limit]
+    size = judge.task.image_size_of(judge.model)
+
+    def read():
+        from kerasdense.data import augment
+
+        for path in paths:
+            image = load_picture(path)
+            if size is not None:
+                image = augment.warp(size)({"image": image}, None)["image"].numpy()
+            yield {"image": image, "file_name": str(path)}
+
+    return Samples(", ".join(map(str, arguments.images)), len(paths), read)
 
 
-def dataset_samples(arguments, facts, split, size):
-    """As `find_samples`, of a split of a dataset, by default the run's own."""
-    from kerasdense.data import pipeline
+def of_dataset(job, split):
+    """`Samples` of a split of a dataset, by default the run's own."""
+    from kerasdense.training import run_folder
 
-    builder, name = command_line.load_dataset(arguments, facts)
-    task = facts["task"]
-    if task == "segmentation":
-        batches = pipeline.eval_batches(builder, split)
-    else:
-        targets = None
-        if task == "classification":
-            targets = pipeline.image_labels(len(facts["dataset"]["class_names"]))
-        batches = pipeline.detection_eval_batches(builder, split, size, targets=targets)
+    arguments, judge = job.arguments, job.judge
+    builder, name = run_folder.load_dataset(
+        job.facts, arguments.dataset, arguments.source, arguments.prepared_dir
+    )
+    batches = judge.task.eval_batches(judge.model, builder, split)
     count = min(builder.info.splits[split].num_examples, arguments.limit or np.inf)
 
     def read():
         for sample in batches.unbatch().take(count).as_numpy_iterator():
             yield sample | {"file_name": sample["file_name"].decode()}
 
-    return f"{name}, split {split}", count, read
+    return Samples(f"{name}, split {split}", count, read)
 
 
 def restricted(samples, arguments):
     """The samples with the region of --mask or --sticker, if there is one."""
+    from kerasdense.drawing.pictures import load_picture
+
     mask = None
     if arguments.mask:
-        mask = pictures.load_picture(arguments.mask).max(axis=-1) > 127
+        mask = load_picture(arguments.mask).max(axis=-1) > 127
     for sample in samples:
         height, width = sample["image"].shape[:2]
         if arguments.sticker:
@@ -319,138 +433,3 @@ def restricted(samples, arguments):
                 raise ValueError(f"--mask {arguments.mask} has no white pixel: none may change.")
             sample = sample | {"region": mask}
         yield sample
-
-
-def universal(job):
-    """An `attack_batch` that adds one perturbation to all images, and what it was fitted on."""
-    from kerasdense.attacks import judge, methods, report
-
-    arguments, goal = job.arguments, job.goal
-    source, count, samples = find_samples(job, arguments.fit_split or arguments.split)
-    print(f"one perturbation for {count} images of {source}", flush=True)
-    judge = judge.Judge(job.model, goal)
-    batches, region = [], None
-    for group in judge.by_size(samples(), arguments.batch_size):
-        batch = judge.look(group)
-        if not batch.counted.any():
-            continue
-        if batches and batch.images.shape[1:] != batches[0][0].shape[1:]:
-            raise ValueError(
-                f"A universal perturbation has one size for all images, received images of "
-                f"{batches[0][0].shape[1:3]} and {batch.images.shape[1:3]}. Choose others."
-            )
-        batches.append((batch.images, batch.labels.astype(np.int16)))
-        region = group[0].get("region")
-    if not batches:
-        raise ValueError(f"Nothing can be attacked: no pixel or object of {source} counts.")
-    progress = judge.Progress(len(batches), job.attack)
-    found = methods.universal(
-        job.model,
-        job.attack,
-        batches,
-        job.epsilon,
-        passes=job.attack.steps,
-        targeted=goal.targeted,
-        confidence=goal.confidence,
-        mask=region,
-        xla=job.xla,
-        progress=progress.of_batch(1),
-    )
-    np.save(job.output / "universal.npy", found)
-    factor = arguments.amplify or report.visible_factor(found)
-    pictures.save_picture(job.output / "universal.png", pictures.amplified(found, factor))
-
-    def attack_batch(images, labels, **others):
-        if images.shape[1:] != found.shape:
-            raise ValueError(
-                f"The universal perturbation has the size {found.shape[:2]}, but an image "
-                f"{images.shape[1:3]}. Choose images of one size."
-            )
-        return methods.apply(images, found)
-
-    return attack_batch, source
-
-
-def parse():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    positive = command_line.positive
-    parser.add_argument("--run", type=Path, required=True, help="the --workdir of a fit script")
-    parser.add_argument("--output", type=Path, help="default: RUN/attack")
-
-    what = parser.add_argument_group("what is attacked (default: the validation split of the run)")
-    what.add_argument("--images", type=Path, nargs="+", metavar="FILE|FOLDER")
-    command_line.add_dataset_flags(what, required=False)
-    what.add_argument("--split", default="val")
-    what.add_argument("--limit", type=positive(int), metavar="N", help="only the first N images")
-
-    how = parser.add_argument_group("how")
-    how.add_argument("--method", choices=METHODS, default="segpgd")
-    how.add_argument("--norm", choices=("linf", "l2"), help="default: linf; of minimal l2")
-    how.add_argument(
-        "--epsilon",
-        type=positive(float),
-        metavar="LEVELS",
-        help="largest norm of the perturbation in gray levels (1/255 of the range); "
-        f"default {EPSILON:g} for linf",
-    )
-    how.add_argument(
-        "--curve",
-        type=command_line.numbers,
-        metavar="LEVELS",
-        help="measure a robustness curve over these epsilons, e.g. 1,2,4,8",
-    )
-    how.add_argument(
-        "--steps",
-        type=positive(int),
-        help=f"of the attack; of {UNIVERSAL}: passes over the images (default {PASSES})",
-    )
-    how.add_argument(
-        "--step-size",
-        type=positive(float),
-        help="as a part of epsilon; of dag and minimal, in gray levels",
-    )
-    how.add_argument(
-        "--fit-split", metavar="SPLIT", help=f"of {UNIVERSAL}: where it is found (default: --split)"
-    )
-    how.add_argument("--batch-size", type=positive(int), default=1)
-    how.add_argument("--seed", type=int, default=0)
-    how.add_argument(
-        "--xla", choices=("auto", "on", "off"), default="auto", help="auto: on where a GPU is"
-    )
-
-    goal = parser.add_argument_group("toward what (default: any wrong class)")
-    targets = goal.add_mutually_exclusive_group()
-    targets.add_argument(
-        "--target-class", nargs="+", metavar="A:B", help="what is seen as class A becomes class B"
-    )
-    targets.add_argument(
-        "--target-map", type=Path, metavar="FILE", help="PNG of class numbers, 255 = any class"
-    )
-    targets.add_argument("--suppress", action="store_true", help="a detector finds nothing")
-    goal.add_argument(
-        "--confidence", type=float, help="probability from which a pixel counts, e.g. 0.9"
-    )
-    where = goal.add_mutually_exclusive_group()
-    where.add_argument("--mask", type=Path, metavar="FILE", help="only its white pixels may change")
-    where.add_argument(
-        "--sticker",
-        type=command_line.integers,
-        metavar="Y0,X0,Y1,X1",
-        help="only this rectangle may change",
-    )
-    parser.add_argument(
-        "--amplify",
-        type=positive(float),
-        metavar="FACTOR",
-        help="of the perturbation in pictures (default: so that it is seen)",
-    )
-    arguments = parser.parse_args()
-    if arguments.sticker and len(arguments.sticker) != 4:
-        parser.error(f"--sticker expects Y0,X0,Y1,X1, received {len(arguments.sticker)} numbers")
-    return arguments
-
-
-if __name__ == "__main__":
-    command_line.run(main)

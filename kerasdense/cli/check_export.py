@@ -1,110 +1,121 @@
-#!/usr/bin/env python3
-"""Compares an exported model with the Keras model of the run it comes from.
+"""Compares an exported model with the Keras model of the run it comes from, on pictures.
 
-    scripts/check_export.py saved_models/camvid --run runs/camvid --images CamVid/val
-    scripts/check_export.py saved_models/camvid/3 --run runs/camvid --sizes 360x480
+    kerasdense check-export saved_models/camvid --run runs/camvid --images CamVid/val
+    kerasdense check-export saved_models/camvid/3 --run runs/camvid --sizes 360x480
 
 Pictures are resized to each size and compared in batches of each batch size: labels and confidence
-of a segmentation model, boxes and scores of a detector, and the time of a call of both (the Keras
-model as a compiled graph in float32, nothing folded). The other signatures of a SavedModel are
-compared too, and its warm-up requests are replayed. Without --images the pictures are those of the
-run's validation split.
+of a segmentation model, boxes and scores of a detector, probabilities of a classifier, and the time
+of a call of both (the Keras model as a compiled graph in float32, nothing folded). The other
+signatures of a SavedModel are compared too, and its warm-up requests are replayed. Without --images
+the pictures are those of the run's validation split.
 
-The exit status is 1 if a figure is beyond what rounding explains (kerasdense/parity.py has the
-limits), and 2 if there is nothing to compare.
+The exit status is 1 if a figure is beyond what rounding explains, and 2 if there is nothing to
+compare.
 """
 
-import argparse
 import itertools
 import math
 import sys
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from kerasdense.cli import command_line
-from kerasdense.drawing import pictures
-from kerasdense.tasks import results
-
-# Columns of the table by task: heading, width, and a figure of `kerasdense.parity` as text.
-COLUMNS = {
-    "segmentation": (
-        ("equal labels", lambda figures: f"{100 * (1 - figures['other_labels']):.3f} %"),
-        ("margin", lambda figures: f"{figures['margin']:.1e}"),
-        ("confidence", lambda figures: f"{figures['confidence']:.1e}"),
-    ),
-    "detection": (
-        ("sought", lambda figures: f"{figures['sought']:.0f}"),
-        ("found", lambda figures: f"{100 * (1 - figures['missed']):.2f} %"),
-        ("invented", lambda figures: f"{100 * figures['invented']:.2f} %"),
-        ("pixels", lambda figures: f"{figures['boxes']:.1e}"),
-        ("largest", lambda figures: f"{figures['largest_box']:.1e}"),
-        ("score", lambda figures: f"{figures['scores']:.1e}"),
-    ),
-}
-LEGENDS = {
-    "segmentation": "equal labels: share of the pixels; margin, confidence: largest difference of "
-    "probability",
-    "detection": "sought: detections of the Keras model well above a score of 0.1; found: their "
-    "share in the export; invented: the share of the export's that the Keras model does not have; "
-    "pixels: difference that 99 % of the boxes keep; largest: of any box; score: of any score",
-}
+from kerasdense.cli.arguments import add_run, counts, positive, size_text, sizes
 
 
-def main():
-    arguments = parse()
+def add_arguments(parser):
+    parser.add_argument(
+        "path", type=Path, metavar="EXPORT", help="NAME (newest version) or NAME/VERSION"
+    )
+    add_run(parser)
+    parser.add_argument(
+        "--images",
+        type=Path,
+        nargs="+",
+        metavar="IMAGE|FOLDER",
+        help="what is compared (default: the run's validation split)",
+    )
+    parser.add_argument(
+        "--pictures",
+        type=positive(int),
+        default=6,
+        metavar="N",
+        help="take so many of the images, evenly spaced",
+    )
+    parser.add_argument(
+        "--batch-sizes", type=counts, default=(1, 3), metavar="B,B", help="where any is taken"
+    )
+    parser.add_argument(
+        "--sizes",
+        type=sizes,
+        default=((240, 320), (321, 413)),
+        metavar="HxW,HxW",
+        help="of the pictures, where any is taken",
+    )
+    parser.add_argument("--turns", type=positive(int), default=5, help="for the times")
 
-    from kerasdense.export import comparison
-    from kerasdense.training import run_folder
+
+def run(arguments):
+    import numpy as np
+
+    from kerasdense import tasks
+    from kerasdense.benchmarks.turns import in_turns
+    from kerasdense.export import parity
     from kerasdense.export.predictor import Predictor
+    from kerasdense.training import run_folder
 
     predictor = Predictor(arguments.path)
-    model, run = run_folder.load_run(arguments.run)
-    check_origin(predictor, arguments.run, run)
-    pictures, origin = load_pictures(arguments, run)
-    facts = predictor.facts
+    model, facts = run_folder.load_run(arguments.run)
+    _check_origin(predictor, arguments.run, facts)
+    task = tasks.of_run(facts)
+    pictures, origin = _load_pictures(arguments, facts)
+    exported = predictor.facts
     print(
-        f"{predictor.directory}: {facts['format']} in {facts['precision']}, beside {arguments.run} "
-        f"in float32, on {len(pictures)} pictures: {origin}"
+        f"{predictor.directory}: {exported['format']} in {exported['precision']}, beside "
+        f"{arguments.run} in float32, on {len(pictures)} pictures: {origin}"
     )
-    reference = comparison.Reference(model)
+    reference = parity.Reference(model, task)
     compared = {}
-    print(heading(predictor.task))
-    for batch_size, size in cases(arguments, facts["input"]):
-        where = f"batch {batch_size}, {size[0]}x{size[1]}"
-        batches = batches_of(pictures, batch_size, size)
+    print(_heading(task))
+    for batch_size, size in _cases(arguments, exported["input"]):
+        where = f"batch {batch_size}, {size_text(size)}"
+        batches = _batches_of(pictures, batch_size, size)
         first = batches[0]
-        calls = [partial(model.predict, first) for model in (predictor, reference)]
         try:
-            figures = comparison.compare(predictor.predict, reference, batches)
-            seconds = comparison.latencies(calls, arguments.turns)
+            figures = parity.compare(predictor.predict, reference, task, batches)
+            seconds = in_turns(
+                {
+                    "export": lambda: predictor.predict(first),
+                    "Keras": lambda: reference.predict(first),
+                },
+                arguments.turns,
+            )
         except ValueError:
             raise  # of the Predictor: the export does not take such images
         except Exception as error:  # each runtime has its own
             reason = " ".join(str(error).split())[:300]
-            return fail(predictor.directory, f"fails at {where}: {type(error).__name__}: {reason}")
-        print(line(predictor.task, batch_size, size, figures, *seconds))
+            return _fail(predictor.directory, f"fails at {where}: {type(error).__name__}: {reason}")
+        medians = [float(np.median(times)) for times in seconds.values()]
+        print(_line(task, batch_size, size, figures, *medians))
         compared[where] = figures
-    print(LEGENDS[predictor.task])
-    if not any(figures.get("sought", 1) for figures in compared.values()):
+    print(_legend(task))
+    counted = [name for name, figure in task.figures.items() if figure.counts]
+    if counted and not any(each[name] for each in compared.values() for name in counted):
         raise ValueError(
             "The model finds nothing in these pictures, so there is nothing to compare. Give "
             "pictures of its objects by --images."
         )
-    if facts["format"] == "saved_model":
-        compared |= check_signatures(predictor, reference, first)
-        problem = replay_warmup(predictor.directory)
+    if "encoded" in exported["signatures"]:
+        compared |= _check_signatures(predictor, reference, task, first)
+        problem = _replay_warmup(predictor.directory)
         if problem:
-            return fail(predictor.directory, problem)
-    return verdict(predictor.directory, compared, facts["precision"])
+            return _fail(predictor.directory, problem)
+    return _verdict(predictor.directory, task, compared, exported["precision"])
 
 
-def check_origin(predictor, folder, run):
+def _check_origin(predictor, folder, facts):
     """Raises ValueError if the export cannot be of this run."""
     for what, exported, fitted in (
-        ("task", predictor.task, run["task"]),
-        ("classes", list(predictor.class_names), list(run["dataset"]["class_names"])),
+        ("task", predictor.task, facts["task"]),
+        ("classes", list(predictor.class_names), list(facts["dataset"]["class_names"])),
     ):
         if exported != fitted:
             raise ValueError(
@@ -113,7 +124,7 @@ def check_origin(predictor, folder, run):
             )
 
 
-def cases(arguments, contract):
+def _cases(arguments, contract):
     """(batch size, (height, width)) of all cases that the export takes."""
     batch_sizes, sizes = arguments.batch_sizes, arguments.sizes
     if contract["batch_size"]:
@@ -121,26 +132,35 @@ def cases(arguments, contract):
         print(f"The export takes batches of {batch_sizes[0]} alone: nothing else is compared.")
     if contract["height"]:
         sizes = [(contract["height"], contract["width"])]
-        print("The export takes pictures of {}x{} alone.".format(*sizes[0]))
+        print(f"The export takes pictures of {size_text(sizes[0])} alone.")
     return itertools.product(batch_sizes, sizes)
 
 
-def batches_of(pictures, batch_size, size):
+def _batches_of(images, batch_size, size):
     """All pictures in batches uint8 [B, H, W, 3], filled up with the first ones."""
-    count = math.ceil(len(pictures) / batch_size) * batch_size
-    resized = [pictures.resized(picture, size) for picture in pictures]
+    import numpy as np
+
+    from kerasdense.drawing import pictures
+
+    count = math.ceil(len(images) / batch_size) * batch_size
+    resized = [pictures.resized(image, size) for image in images]
     filled = list(itertools.islice(itertools.cycle(resized), count))
     return [np.stack(filled[i : i + batch_size]) for i in range(0, count, batch_size)]
 
 
-def load_pictures(arguments, run):
+def _load_pictures(arguments, facts):
     """Pictures uint8 [H, W, 3] of any sizes, and where they are from."""
+    import numpy as np
+
+    from kerasdense.data.images import find_images
+    from kerasdense.drawing import pictures
+
     if arguments.images:
-        files = results.find_images(arguments.images)
+        files = find_images(arguments.images)
         chosen = files[:: math.ceil(len(files) / arguments.pictures)]
         return [pictures.load_picture(file) for file in chosen], f"of the {len(files)} given"
     try:
-        return validation_pictures(run, arguments.pictures), "of the run's validation split"
+        return _validation_pictures(facts, arguments.pictures), "of the run's validation split"
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         print(f"The run's validation pictures cannot be read ({reason}): random ones are taken.")
@@ -148,42 +168,33 @@ def load_pictures(arguments, run):
     return [pictures.resized(picture, (240, 320)) for picture in noise], "random and smooth"
 
 
-def validation_pictures(run, count):
+def _validation_pictures(facts, count):
     """The first pictures of the validation split that the run names."""
-    import tensorflow_datasets as tfds
+    from kerasdense.data.pipeline import Split
+    from kerasdense.training import run_folder
 
-    from kerasdense.data import datasets
-
-    dataset = run["dataset"]
-    if dataset["name"] is None:
-        raise ValueError("it was fitted on no dataset of ours")
-    builder = datasets.load(dataset["name"], dataset.get("source"), dataset.get("prepared_dir"))
-    samples = builder.as_dataset(
-        split=run.get("arguments", {}).get("validation_split", "val"),
-        decoders=tfds.decode.PartialDecoding({"image": True}),
-        read_config=tfds.ReadConfig(try_autocache=False),
-    )
-    return [sample["image"] for sample in samples.take(count).as_numpy_iterator()]
+    builder, _ = run_folder.load_dataset(facts)
+    name = facts.get("arguments", {}).get("validation_split", "val")
+    split = Split(builder, name, ("image",))
+    samples = split.records().take(count).map(split.decode)
+    return [sample["image"] for sample in samples.as_numpy_iterator()]
 
 
-def check_signatures(predictor, reference, images):
+def _check_signatures(predictor, reference, task, images):
     """Figures of the other signatures of a SavedModel: {what: figures}."""
     import tensorflow as tf
 
     from kerasdense.export import parity
 
     encoded = predictor.predict_encoded([tf.io.encode_png(image).numpy() for image in images])
-    if predictor.task == "detection":
-        figures = parity.compare_detections(encoded, predictor.predict(images))
-    else:
-        figures = parity.compare_labels(encoded, predictor.predict_probabilities(images))
+    figures = task.differences(encoded, predictor.call(task.reference, images))
     raw = parity.compare_raw(predictor.predict_raw(images), reference.raw(images))
-    print(f"PNG files beside arrays: {largest(figures)}")
-    print(f"raw output beside the Keras model's: {largest(raw)}")
+    print(f"PNG files beside arrays: {_all(figures)}")
+    print(f"raw output beside the Keras model's: {_all(raw)}")
     return {"PNG files": figures, "raw output": raw}
 
 
-def replay_warmup(directory):
+def _replay_warmup(directory):
     """Sends a SavedModel its own warm-up requests, as a server does, through TensorFlow alone.
 
     Returns what is wrong with them, else None.
@@ -211,11 +222,11 @@ def replay_warmup(directory):
     return None
 
 
-def verdict(directory, compared, precision):
+def _verdict(directory, task, compared, precision):
     """Prints the figure nearest its limit; the exit status. `compared`: {where: figures}."""
     from kerasdense.export import parity
 
-    limits = parity.TOLERANCES[precision]
+    limits = parity.limits(task, precision)
     shares = {
         (where, name): figures[name] / limit
         for where, figures in compared.items()
@@ -224,11 +235,12 @@ def verdict(directory, compared, precision):
     }
     # NaN is no number to compare: it counts as the worst.
     where, name = max(shares, key=lambda key: (shares[key] != shares[key], shares[key]))
-    found = f"{parity.MEANINGS[name]} is {compared[where][name]:.3g} ({where})"
+    meaning = (task.figures | parity.RAW)[name].meaning
+    found = f"{meaning} is {compared[where][name]:.3g} ({where})"
     allowed = f"at most {limits[name]:g} is rounding in {precision}"
-    exceeded = sum(bool(parity.exceeded(figures, precision)) for figures in compared.values())
+    exceeded = sum(bool(parity.exceeded(task, each, precision)) for each in compared.values())
     if exceeded:
-        return fail(
+        return _fail(
             directory,
             f"differs from its model in {exceeded} of {len(compared)} comparisons. Worst: {found}; "
             f"{allowed}.",
@@ -237,65 +249,34 @@ def verdict(directory, compared, precision):
     return 0
 
 
-def fail(directory, problem):
+def _fail(directory, problem):
     print(f"error: {directory} {problem}", file=sys.stderr)
     return 1
 
 
-def heading(task):
-    columns = "".join(f"{name:>14}" for name, _ in COLUMNS[task])
+def _columns(task):
+    """{name: Figure} of those that have a column."""
+    return {name: figure for name, figure in task.figures.items() if figure.heading}
+
+
+def _heading(task):
+    columns = "".join(f"{figure.heading:>14}" for figure in _columns(task).values())
     return f"batch      size{columns} {'export ms':>12} {'Keras ms':>10} {'times as fast':>14}"
 
 
-def line(task, batch_size, size, figures, exported, fitted):
+def _line(task, batch_size, size, figures, exported, fitted):
     """A row of the table; the last two are seconds."""
-    columns = "".join(f"{text(figures):>14}" for _, text in COLUMNS[task])
-    place = f"{batch_size:>5} {f'{size[0]}x{size[1]}':>9}"
+    texts = (figure.text(figures[name]) for name, figure in _columns(task).items())
+    columns = "".join(f"{text:>14}" for text in texts)
+    place = f"{batch_size:>5} {size_text(size):>9}"
     return (
         f"{place}{columns} {1e3 * exported:>12.1f} {1e3 * fitted:>10.1f} {fitted / exported:>14.2f}"
     )
 
 
-def largest(figures):
+def _legend(task):
+    return "; ".join(f"{each.heading}: {each.meaning}" for each in _columns(task).values())
+
+
+def _all(figures):
     return ", ".join(f"{name} {value:.1e}" for name, value in figures.items())
-
-
-def batch_sizes(text):
-    return [command_line.positive(int)(part) for part in text.split(",")]
-
-
-def sizes(text):
-    return [command_line.size(part) for part in text.split(",")]
-
-
-def parse():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "path", type=Path, metavar="EXPORT", help="NAME (newest version) or NAME/VERSION"
-    )
-    parser.add_argument("--run", type=Path, required=True, help="the --workdir of a fit script")
-    parser.add_argument(
-        "--images", type=Path, nargs="+", metavar="IMAGE|FOLDER", help="default: the run's own"
-    )
-    parser.add_argument(
-        "--pictures",
-        type=command_line.positive(int),
-        default=6,
-        metavar="N",
-        help="take so many of the images, evenly spaced",
-    )
-    parser.add_argument("--batch-sizes", type=batch_sizes, default=(1, 3), metavar="B,B")
-    parser.add_argument(
-        "--sizes",
-        type=sizes,
-        default=[(240, 320), (321, 413)],
-        metavar="HxW,HxW",
-    )
-    parser.add_argument("--turns", type=command_line.positive(int), default=5, help="for the times")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    command_line.run(main)

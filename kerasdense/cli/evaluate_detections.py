@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 """Average precision of detections from anywhere: one JSON line on standard output.
 
-    scripts/evaluate_detections.py --format mot --ground-truth MOT15/train/TUD-Campus/gt/gt.txt \\
-        --detections MOT15/train/TUD-Campus/det/det.txt
-    scripts/evaluate_detections.py --format voc --ground-truth VOCdevkit/VOC2007/Annotations \\
+    kerasdense evaluate-detections --format mot --detections MOT15/train/TUD-Campus/det/det.txt \\
+        --ground-truth MOT15/train/TUD-Campus/gt/gt.txt
+    kerasdense evaluate-detections --format voc --ground-truth VOCdevkit/VOC2007/Annotations \\
         --detections results --image-set VOCdevkit/VOC2007/ImageSets/Main/test.txt
 
 mot: one class, "pedestrian", over all frames; ground truth of confidence 0 is ignored. The det.txt
@@ -19,53 +18,59 @@ ap_area is the area under the precision-recall curve, ap_11point VOC2007's mean 
 levels. A class without an object that counts has null and is left out of the means.
 """
 
-import argparse
 import json
-import math
-import re
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from kerasdense.data import formats
-from kerasdense.cli import command_line
+from kerasdense.cli.arguments import positive
+from kerasdense.data import formats  # like the metrics light: neither TensorFlow nor Keras
+from kerasdense.metrics import tables
+from kerasdense.metrics.average_precision import Detections, GroundTruth, voc_average_precision
 
-LISTED = re.compile(r"(.+?)(\s+(-1|0|1))?")  # an image, in lists of one class with a flag
+FIGURES = ("ap_area", "ap_11point", "mean_ap_area", "mean_ap_11point")
+COUNTS = ("ground_truth", "detections", "true_positives", "false_positives")
 
 
-def main():
-    arguments = parse()
+def add_arguments(parser):
+    parser.add_argument("--format", choices=("mot", "voc"), required=True, help="of the files")
+    parser.add_argument(
+        "--ground-truth", type=Path, required=True, help="gt.txt, or the folder of VOC's XML"
+    )
+    parser.add_argument(
+        "--detections", type=Path, required=True, help="det.txt, or the folder of VOC results"
+    )
+    parser.add_argument(
+        "--image-set",
+        type=Path,
+        metavar="FILE",
+        help="the list of images: required for voc, and only there (default: none)",
+    )
+    parser.add_argument(
+        "--iou", type=positive(float), default=0.5, help="a detection is right from this IoU on"
+    )
+
+
+def run(arguments):
     if (arguments.format == "voc") != (arguments.image_set is not None):
         raise ValueError("--image-set FILE names the images of --format voc, and only of that.")
-
-    from kerasdense.metrics import average_precision
-
     read = {"mot": read_mot, "voc": read_voc}[arguments.format]
     class_names, ground_truth, detections = read(arguments)
-    result = average_precision.voc_average_precision(
-        average_precision.GroundTruth(**ground_truth),
-        average_precision.Detections(**detections),
-        len(class_names),
-        arguments.iou,
-    )
-    classes = dict(zip(class_names, result.classes))
-    absent = [name for name, figures in classes.items() if not figures.ground_truth]
+    result = voc_average_precision(ground_truth, detections, len(class_names), arguments.iou)
+    absent = [
+        name for name, figures in zip(class_names, result.classes) if not figures.ground_truth
+    ]
     if absent:
         print(f"No object that counts of {', '.join(absent)}: AP is null.", file=sys.stderr)
-    line = {
-        "ap_area": {name: number(figures.ap_area) for name, figures in classes.items()},
-        "ap_11point": {name: number(figures.ap_11point) for name, figures in classes.items()},
-        "mean_ap_area": result.mean_ap_area,
-        "mean_ap_11point": result.mean_ap_11point,
-    }
-    for count in ("ground_truth", "detections", "true_positives", "false_positives"):
-        line[count] = sum(getattr(figures, count) for figures in result.classes)
+    found = tables.average_precisions(result, class_names)
+    line = {key: found[key] for key in FIGURES}
+    line |= {count: sum(getattr(each, count) for each in result.classes) for count in COUNTS}
     print(json.dumps(line))
 
 
 def read_mot(arguments):
-    """Class names, and the fields of GroundTruth and Detections: an image is a frame."""
+    """Class names, GroundTruth and Detections of MOT files: an image is a frame."""
     truth = formats.read_mot(arguments.ground_truth)
     counts = truth.confidences != 0
     found = formats.read_mot(arguments.detections)
@@ -75,24 +80,25 @@ def read_mot(arguments):
         f"{len(found.frames)} detections in {len(np.unique(found.frames))} frames.",
         file=sys.stderr,
     )
-    ground_truth = {
-        "images": truth.frames[counts],
-        "boxes": truth.boxes[counts],
-        "labels": np.zeros(np.sum(counts), int),
-        "difficult": np.zeros(np.sum(counts), bool),
-    }
-    detections = {
-        "images": found.frames,
-        "boxes": found.boxes,
-        "labels": np.zeros(len(found.frames), int),
-        "scores": found.confidences,
-    }
+    objects = int(np.sum(counts))
+    ground_truth = GroundTruth(
+        images=truth.frames[counts],
+        boxes=truth.boxes[counts],
+        labels=np.zeros(objects, int),
+        difficult=np.zeros(objects, bool),
+    )
+    detections = Detections(
+        images=found.frames,
+        boxes=found.boxes,
+        labels=np.zeros(len(found.frames), int),
+        scores=found.confidences,
+    )
     return ["pedestrian"], ground_truth, detections
 
 
 def read_voc(arguments):
-    """As `read_mot`: an image is a line of the image set."""
-    images = read_image_set(arguments.image_set)
+    """As `read_mot`, of VOC's files: an image is a line of the image set."""
+    images = formats.read_image_set(arguments.image_set)
     if not arguments.ground_truth.is_dir():
         raise FileNotFoundError(
             f"--ground-truth '{arguments.ground_truth}' is no folder: expected VOC's Annotations."
@@ -117,61 +123,17 @@ def read_voc(arguments):
         f"{len(images)} images, {len(annotated)} annotated classes, {len(results)} in all.",
         file=sys.stderr,
     )
-    ground_truth = {
-        "images": np.repeat(np.arange(len(images)), [len(a.names) for a in annotations]),
-        "boxes": np.concatenate([formats.voc_to_continuous(a.boxes) for a in annotations]),
-        "labels": np.array([label_of[name] for a in annotations for name in a.names], int),
-        "difficult": np.concatenate([a.difficult for a in annotations]),
-    }
+    ground_truth = GroundTruth(
+        images=np.repeat(np.arange(len(images)), [len(each.names) for each in annotations]),
+        boxes=np.concatenate([formats.voc_to_continuous(each.boxes) for each in annotations]),
+        labels=np.array([label_of[name] for each in annotations for name in each.names], int),
+        difficult=np.concatenate([each.difficult for each in annotations]),
+    )
     found = [results[name] for name in class_names]
-    detections = {
-        "images": np.array([image_of[name] for f in found for name in f.image_ids], int),
-        "boxes": np.concatenate([f.boxes for f in found]),
-        "labels": np.repeat(np.arange(len(found)), [len(f.scores) for f in found]),
-        "scores": np.concatenate([f.scores for f in found]),
-    }
+    detections = Detections(
+        images=np.array([image_of[name] for each in found for name in each.image_ids], int),
+        boxes=np.concatenate([each.boxes for each in found]),
+        labels=np.repeat(np.arange(len(found)), [len(each.scores) for each in found]),
+        scores=np.concatenate([each.scores for each in found]),
+    )
     return class_names, ground_truth, detections
-
-
-def read_image_set(path):
-    """The images that a list of VOC's `ImageSets/Main` names, one a line."""
-    if not path.is_file():
-        raise FileNotFoundError(f"Image set '{path}' does not exist.")
-    lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
-    images = [LISTED.fullmatch(line)[1] for line in lines if line]
-    if not images:
-        raise ValueError(f"Image set '{path}' names no image.")
-    if len(set(images)) < len(images):
-        twice = next(image for image in images if images.count(image) > 1)
-        raise ValueError(f"Image set '{path}' names '{twice}' more than once.")
-    return images
-
-
-def number(value):
-    """For JSON, which knows no NaN."""
-    return None if math.isnan(value) else value
-
-
-def parse():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--format", choices=("mot", "voc"), required=True)
-    parser.add_argument(
-        "--ground-truth", type=Path, required=True, help="gt.txt, or the folder of VOC's XML"
-    )
-    parser.add_argument(
-        "--detections", type=Path, required=True, help="det.txt, or the folder of VOC results"
-    )
-    parser.add_argument("--image-set", type=Path, metavar="FILE", help="voc: the list of images")
-    parser.add_argument(
-        "--iou",
-        type=command_line.positive(float),
-        default=0.5,
-        help="a detection is right from this IoU on",
-    )
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    command_line.run(main)

@@ -39,14 +39,18 @@ def main(arguments=None):
     sys.exit(status)
 
 
-def parser_of(name):
-    """The argparse parser of a sub-command, whose defaults hold its function as `run`."""
+def module_of(name):
+    """The file of a sub-command: its docstring, `add_arguments(parser)` and `run(arguments)`."""
     file = next(file for command, file, _ in COMMANDS if command == name)
-    module = importlib.import_module(f"kerasdense.cli.{file}")
+    return importlib.import_module(f"kerasdense.cli.{file}")
+
+
+def parser_of(name):
+    """The argparse parser of a sub-command."""
+    module = module_of(name)
     parser = argparse.ArgumentParser(
         prog=f"kerasdense {name}", description=module.__doc__, formatter_class=Formatter
     )
-    parser.set_defaults(run=module.run)
     module.add_arguments(parser)
     return parser
 
@@ -55,7 +59,8 @@ def _run(arguments):
     names = [name for name, *_ in COMMANDS]
     if arguments and arguments[0] in names:
         parsed = parser_of(arguments[0]).parse_args(arguments[1:])
-        return parsed.run(parsed)
+        parsed.command_line = arguments
+        return module_of(arguments[0]).run(parsed)
     lines = [f"  {name:<{max(map(len, names))}}  {text}" for name, _, text in COMMANDS]
     parser = argparse.ArgumentParser(
         prog="kerasdense",

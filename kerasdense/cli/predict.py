@@ -1,101 +1,114 @@
-#!/usr/bin/env python3
-"""Predicts label maps or boxes of images with a fitted or exported model.
+"""Predicts label maps, boxes or labels of images with a fitted or exported model.
 
-    scripts/predict.py --run runs/camvid photo.jpg folder/ --output predictions
-    scripts/predict.py --saved-model saved_models/ssd300 MOT15/train/TUD-Campus --output predictions
+    kerasdense predict --run runs/camvid photo.jpg folder/ --output predictions
+    kerasdense predict --saved-model saved_models/ssd300 MOT15/train/TUD-Campus --output predictions
 
 A segmentation model writes for each image NAME.png, a palette PNG whose pixel values are class
 ids, and NAME_overlay.png; once: legend.png. A detection model writes NAME_boxes.jpg, showing what
 scores at least --score, and of all images together, whatever the score, VOC's result files
 voc/comp4_det_test_CLASS.txt and MOT's mot/det.txt (det_CLASS.txt if there are several classes).
-Frames have the numbers of their files if all names are numbers, else they are counted.
+Frames have the numbers of their files if all names are numbers, else they are counted. A
+classifier writes NAME_labels.jpg, and labels.json with all probabilities.
 
 Images that cannot be read are named and skipped; the exit status is then 1.
 """
 
-import argparse
+import re
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from kerasdense.cli import command_line
-from kerasdense.drawing import pictures
-from kerasdense.tasks import results
+from kerasdense.cli.arguments import add_run
 
 
-def main():
-    arguments = parse()
-    images = results.find_images(arguments.images, arguments.output)
-    predict, task, class_names, palette = load(arguments)
+def add_arguments(parser):
+    model = parser.add_mutually_exclusive_group(required=True)
+    add_run(model, required=False)
+    model.add_argument(
+        "--saved-model",
+        type=Path,
+        metavar="EXPORT",
+        help="an export of any format: NAME (newest version) or NAME/VERSION",
+    )
+    parser.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGE|FOLDER", help="what is predicted"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--score", type=float, default=0.5, help="of the boxes or labels that are drawn, at least"
+    )
+
+
+def run(arguments):
+    from kerasdense.data.images import find_images
+    from kerasdense.drawing import pictures
+
+    images = find_images(arguments.images, arguments.output)
+    predict, task = _exported(arguments) if arguments.saved_model else _fitted(arguments)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    if task == "segmentation":
-        written = results.LabelMaps(arguments.output, class_names, palette)
-    else:
-        written = results.Boxes(arguments.output, class_names, palette, arguments.score)
+
+    def predicted(path):
+        picture = pictures.load_picture(path)
+        return picture, {name: value[0] for name, value in predict(picture[None]).items()}, ""
+
+    return predict_all(images, predicted, task.writer(arguments.output, arguments.score))
+
+
+def predict_all(images, predicted, writer):
+    """Predicts and writes image after image, with a line about each; the exit status.
+
+    Args:
+        images: paths.
+        predicted: `(path) -> picture, outputs, note`: as `add` of the writer takes them, and what
+            the line adds; ValueError for an image to skip.
+        writer: of a task.
+    """
     failed = 0
     for number, path in enumerate(images, 1):
         counter = f"[{number}/{len(images)}]"
         try:
-            picture = pictures.load_picture(path)
-            outputs = {name: np.asarray(value)[0] for name, value in predict(picture[None]).items()}
-        except ValueError as error:
+            picture, outputs, note = predicted(path)
+            line = writer.add(path, picture, outputs)
+        except ValueError as error:  # of this image; what else goes wrong concerns them all
             reason = " ".join(str(error).split())[:300]
             print(f"{counter} skipped {path}: {reason}", file=sys.stderr)
             failed += 1
             continue
-        print(f"{counter} {path} -> {written.add(path, picture, outputs)}")
-    written.finish(images)
-    print(f"{len(images) - failed} of {len(images)} images predicted into {arguments.output}")
+        print(f"{counter} {path} -> {line}{note}")
+    writer.finish(images)
+    print(f"{len(images) - failed} of {len(images)} images predicted into {writer.output}")
     if failed:
         print(f"{failed} could not be predicted, see above", file=sys.stderr)
     return 1 if failed else 0
 
 
-def load(arguments):
-    """A function from pictures [1, H, W, 3] to outputs, the task, class names, palette."""
-    if arguments.saved_model:
-        from kerasdense.export.predictor import Predictor
+def _exported(arguments):
+    """A function from pictures [B, H, W, 3] to outputs, and the task; Keras is not needed."""
+    from kerasdense import tasks
+    from kerasdense.export.predictor import Predictor
 
-        served = Predictor(arguments.saved_model)
-        return served.predict, served.task, served.class_names, served.palette
-    # Only here, so that an exported model needs neither Keras nor more than its own runtime.
+    served = Predictor(arguments.saved_model)
+    return served.predict, tasks.named(served.task)(served.class_names, served.palette)
+
+
+def _fitted(arguments):
+    """As `_exported`, of a run."""
     import tensorflow as tf
 
+    from kerasdense import tasks
+    from kerasdense.export.signatures import serve
     from kerasdense.training import run_folder
-    from kerasdense.export import signatures
 
     model, facts = run_folder.load_run(arguments.run)
-    served = signatures.serve(model)  # what the SavedModel holds, so both ways agree
+    task = tasks.of_run(facts)
+    served = serve(model, task)  # what the SavedModel holds, so both ways agree
 
-    def predict(pictures):
+    def predict(images):
         try:
-            return served.serving_default(tf.constant(pictures))
+            outputs = served.serving_default(tf.constant(images))
         except tf.errors.OpError as error:
-            raise ValueError(str(error)) from error
+            # What a check in the graph says stands below a trace of the whole program.
+            refused = re.search(r"assertion failed: \[(.*?)\]", str(error))
+            raise ValueError(refused[1] if refused else str(error)) from error
+        return {name: value.numpy() for name, value in outputs.items()}
 
-    dataset = facts["dataset"]
-    return predict, facts["task"], dataset["class_names"], dataset["palette"]
-
-
-def parse():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--run", type=Path, help="the --workdir of a fit script")
-    model.add_argument(
-        "--saved-model",
-        type=Path,
-        help="an export of any format: NAME (newest version) or NAME/VERSION",
-    )
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE|FOLDER")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
-    parser.add_argument(
-        "--score", type=float, default=0.5, help="of the boxes that are drawn, at least"
-    )
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    command_line.run(main)
+    return predict, task

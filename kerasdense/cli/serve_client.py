@@ -1,124 +1,99 @@
-#!/usr/bin/env python3
 """Sends images to a TensorFlow Serving server and draws its answers; needs no TensorFlow here.
 
-    scripts/serving_client.py photo.jpg folder/ --url http://localhost:8501/v1/models/camvid \\
+    kerasdense serve-client photo.jpg folder/ --url http://localhost:8501/v1/models/camvid \\
         --export saved_models/camvid/1 --output predictions
 
---url is the REST address of a model exported by scripts/export.py, of its newest version, of
+--url is the REST address of a model exported by `kerasdense export`, of its newest version, of
 .../versions/2 or of .../labels/stable. Each file is sent as it is, one a request, to the signature
 `encoded`: JPEG, PNG, BMP, GIF (the first picture), and WebP where the server's TensorFlow reads it.
 The server does not turn pictures by their EXIF entry, and neither does what is drawn here.
 
-The results are those of scripts/predict.py: NAME.png and NAME_overlay.png, or NAME_boxes.jpg with
-what scores at least --score, and the result files of VOC and MOT. A server does not tell names and
-colors of the classes: they are in the folder it serves, --export. Without that, classes have their
-numbers for names, the colors of PASCAL VOC, and no result files.
-
-Images that the server refuses are named and skipped; the exit status is then 1.
+The results are those of `kerasdense predict`. A server does not tell names and colors of the
+classes: they stand in the folder that it serves, --export, as does what it is to answer. Images
+that cannot be read or predicted are named and skipped; the exit status is then 1.
 """
 
-import argparse
 import base64
 import http.client
 import io
 import json
 import re
-import sys
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from kerasdense.cli import command_line
-from kerasdense.tasks import results
-from kerasdense.metrics.labels import IGNORE
-from kerasdense.export.predictor import read_facts
+from kerasdense.cli.arguments import positive
+from kerasdense.cli.predict import predict_all
 
 URL = re.compile(r"https?://[^/]+(/.+)?/v1/models/[^/:]+(/versions/\d+|/labels/[^/:]+)?")
-OUTPUTS = {
-    "segmentation": {"labels"},
-    "detection": {"boxes", "scores", "classes", "num_detections"},
-}
 
 
-def main():
-    arguments = parse()
+def add_arguments(parser):
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE|FOLDER", help="what to send")
+    parser.add_argument(
+        "--url", required=True, help="of the model: http://HOST:8501/v1/models/NAME"
+    )
+    parser.add_argument(
+        "--export", type=Path, required=True, metavar="NAME/VERSION", help="the folder served there"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--score", type=float, default=0.5, help="of the boxes or labels that are drawn, at least"
+    )
+    parser.add_argument(
+        "--timeout", type=positive(float), default=60.0, help="seconds to wait for an answer"
+    )
+
+
+def run(arguments):
+    from kerasdense import tasks
+    from kerasdense.data.images import find_images
+    from kerasdense.export.predictor import read_facts
+
     url = arguments.url.rstrip("/")
     if not URL.fullmatch(url):
         raise ValueError(
             f"--url: expected http://HOST:PORT/v1/models/NAME, with /versions/N or /labels/LABEL "
             f"if you like, received '{arguments.url}'."
         )
-    task, class_names, palette = read_model(arguments.export)
-    images = results.find_images(arguments.images, arguments.output)
+    facts = read_facts(arguments.export)
+    if "encoded" not in facts["signatures"]:
+        raise ValueError(
+            f"{arguments.export} is of format {facts['format']}, without the signature 'encoded'. "
+            f"Give the SavedModel that is served."
+        )
+    expected = facts["signatures"]["encoded"]["outputs"]
+    task = tasks.named(facts["task"])(facts["class_names"], facts["palette"])
+    images = find_images(arguments.images, arguments.output)
     check_model(url, arguments.timeout)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    written = None
-    failed = 0
-    for number, path in enumerate(images, 1):
-        counter = f"[{number}/{len(images)}]"
-        try:
-            file = read_file(path)
-            start = time.perf_counter()
-            outputs = predict(url, file, arguments.timeout)
-            milliseconds = 1000 * (time.perf_counter() - start)
-            task = task_of(outputs, task)
-            picture = stored_picture(file)
-            if task == "segmentation":
-                outputs = checked_labels(outputs, picture, class_names)
-                written = written or results.LabelMaps(arguments.output, class_names, palette)
-            else:
-                outputs = checked_boxes(outputs)
-                written = written or results.Boxes(
-                    arguments.output, class_names, palette, arguments.score
-                )
-            line = written.add(path, picture, outputs)
-        except ValueError as error:  # of this image; what else goes wrong concerns them all
-            reason = " ".join(str(error).split())[:300]
-            print(f"{counter} skipped {path}: {reason}", file=sys.stderr)
-            failed += 1
-            continue
-        print(f"{counter} {path} -> {line} ({milliseconds:.0f} ms)")
-    if written and arguments.export:  # else there are no class names to call files by
-        written.finish(images)
-    print(f"{len(images) - failed} of {len(images)} images predicted into {arguments.output}")
-    if failed:
-        print(f"{failed} could not be predicted, see above", file=sys.stderr)
-    return 1 if failed else 0
+
+    def predicted(path):
+        file, picture = read(path)
+        start = time.perf_counter()
+        prediction = predict(url, file, arguments.timeout)
+        milliseconds = 1000 * (time.perf_counter() - start)
+        return picture, checked(prediction, expected), f" ({milliseconds:.0f} ms)"
+
+    return predict_all(images, predicted, task.writer(arguments.output, arguments.score))
 
 
-def checked_labels(outputs, picture, class_names):
-    """The answer for a picture [H, W, 3] as `labels` uint8 [H, W]."""
-    labels = as_array(outputs, "labels", 2, whole=True)
-    if labels.shape != picture.shape[:2]:
-        raise ValueError(
-            f"the server's labels have another size than the image: expected "
-            f"{list(picture.shape[:2])}, received {list(labels.shape)}"
-        )
-    if not 0 <= labels.min() <= labels.max() < len(class_names):
-        raise ValueError(
-            f"the server's labels go from {labels.min()} to {labels.max()}, but there are "
-            f"{len(class_names)} classes. Does --export belong to another model?"
-        )
-    return {"labels": labels.astype(np.uint8)}
+def read(path):
+    """An image file: its bytes, and its pixels as the server decodes them, uint8 [H, W, 3]."""
+    from PIL import Image
 
-
-def checked_boxes(outputs):
-    """The answer as `boxes` [D, 4] in pixels, `classes` and `scores` [D], `num_detections`."""
-    count = int(as_array(outputs, "num_detections", 0, whole=True))
-    boxes = as_array(outputs, "boxes", 2)
-    classes = as_array(outputs, "classes", 1, whole=True)
-    scores = as_array(outputs, "scores", 1)
-    shape = (len(boxes), 4)
-    if not (boxes.shape == shape and len(classes) == len(scores) == len(boxes) >= count >= 0):
-        raise ValueError(
-            f"the server's answer has num_detections {count}, but boxes {list(boxes.shape)}, "
-            f"{len(classes)} classes and {len(scores)} scores"
-        )
-    return {"boxes": boxes, "classes": classes, "scores": scores, "num_detections": count}
+    try:
+        file = path.read_bytes()
+        with Image.open(io.BytesIO(file)) as picture:
+            if picture.mode.startswith("I"):  # 16 bits, of which the server takes the upper 8
+                pixels = np.repeat(np.asarray(picture)[..., None] >> 8, 3, axis=-1)
+                return file, pixels.astype(np.uint8)
+            return file, np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot be read: {error}") from error
 
 
 def check_model(url, timeout):
@@ -127,17 +102,15 @@ def check_model(url, timeout):
     Raises: ConnectionError if it cannot be reached, or no version of the model is available.
     """
     try:
-        status = call(url, timeout)
+        answer = call(url, timeout)
     except ValueError as error:
         raise ConnectionError(f"The server does not tell the status of {url}: {error}") from error
     try:
-        states = {
-            version["version"]: version["state"] for version in status["model_version_status"]
-        }
-        reasons = [version["status"]["error_message"] for version in status["model_version_status"]]
+        states = {each["version"]: each["state"] for each in answer["model_version_status"]}
+        reasons = [each["status"]["error_message"] for each in answer["model_version_status"]]
     except (KeyError, TypeError) as error:
         raise ConnectionError(
-            f"{url} answers, but is no model of a TensorFlow Serving server: {str(status)[:80]}"
+            f"{url} answers, but is no model of a TensorFlow Serving server: {str(answer)[:80]}"
         ) from error
     if "AVAILABLE" not in states.values():
         received = ", ".join(f"{state} ({version})" for version, state in states.items())
@@ -148,25 +121,52 @@ def check_model(url, timeout):
 
 
 def predict(url, file, timeout):
-    """The outputs of the signature `encoded` for one file (bytes): {name: value}, without B.
+    """What the signature `encoded` gives for an image file (bytes), as JSON has it, without B.
 
-    Raises: ValueError if the server refuses the file; ConnectionError as `call`, and for an answer
-    of another kind.
+    Raises: as `call`.
     """
     instance = {"b64": base64.b64encode(file).decode()}
     answer = call(f"{url}:predict", timeout, {"signature_name": "encoded", "instances": [instance]})
-    predictions = answer.get("predictions")  # one a row
-    if isinstance(predictions, list) and len(predictions) == 1 and isinstance(predictions[0], dict):
-        return predictions[0]
-    outputs = answer.get("outputs")  # columns, as some gateways give them
-    if isinstance(outputs, dict) and all(
-        isinstance(value, list) and len(value) == 1 for value in outputs.values()
-    ):
-        return {name: value[0] for name, value in outputs.items()}
-    raise ConnectionError(
-        f"The server's answer holds no prediction: expected the outputs of one image under "
-        f"'predictions' or 'outputs', received {json.dumps(answer)[:150]}."
-    )
+    predictions = answer.get("predictions")
+    if not isinstance(predictions, list) or len(predictions) != 1:
+        raise ConnectionError(
+            f"The server's answer holds no prediction: expected the outputs of one image under "
+            f"'predictions', received {json.dumps(answer)[:150]}."
+        )
+    return predictions[0]
+
+
+def checked(prediction, expected):
+    """A prediction as {name: array}, if it is what model.json says of the model's outputs.
+
+    `expected`: {name: {"dtype": text, "shape": list with B, None where free}}.
+    Raises: ValueError for an array that is not as expected; ConnectionError for other outputs.
+    """
+    if len(expected) == 1:  # then the server leaves its name out
+        prediction = dict.fromkeys(expected, prediction)
+    if not isinstance(prediction, dict) or prediction.keys() != expected.keys():
+        received = ", ".join(prediction) if isinstance(prediction, dict) else str(prediction)[:80]
+        raise ConnectionError(
+            f"The server's answer has other outputs than the model of --export: expected "
+            f"{', '.join(expected)}, received {received}. Is that the folder that is served?"
+        )
+    arrays = {}
+    for name, output in expected.items():
+        dtype, shape = np.dtype(output["dtype"]), output["shape"][1:]
+        try:
+            array = np.array(prediction[name])
+        except ValueError:  # rows of different lengths
+            array = np.array(None)
+        fits = array.dtype.kind in ("iu" if dtype.kind in "iu" else "iuf")
+        fits = fits and array.ndim == len(shape)
+        fits = fits and all(side in (None, given) for side, given in zip(shape, array.shape))
+        if not fits or (dtype.kind in "iu" and (array != array.astype(dtype)).any()):
+            raise ValueError(
+                f"the server's output '{name}' is no {dtype} array of shape "
+                f"{str(shape).replace('None', 'any')}: {str(prediction[name])[:60]}"
+            )
+        arrays[name] = array.astype(dtype)[()]
+    return arrays
 
 
 def call(url, timeout, body=None):
@@ -178,16 +178,12 @@ def call(url, timeout, body=None):
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:
+        try:
+            response = urllib.request.urlopen(request, timeout=timeout)
+        except urllib.error.HTTPError as error:
+            response = error  # which is an answer, too
+        with response:
             text = response.read()
-    except urllib.error.HTTPError as error:
-        reason = f"HTTP {error.code}, {error_message(error)}"
-        if error.code == 404:
-            raise ConnectionError(
-                f"The server does not know the model {url.removesuffix(':predict')}: {reason}. "
-                f"Is it the name, and a version, that the server was started with?"
-            ) from error
-        raise ValueError(reason) from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)  # urllib wraps what fails before the answer
         if isinstance(reason, TimeoutError):
@@ -199,113 +195,19 @@ def call(url, timeout, body=None):
         ) from error
     try:
         answer = json.loads(text)
-    except ValueError as error:
-        raise ConnectionError(
-            f"{url} answered with no JSON, so it is no TensorFlow Serving: {text[:80]!r}"
-        ) from error
+    except ValueError:
+        answer = None
+    if response.status != 200:
+        said = answer.get("error") if isinstance(answer, dict) else None  # old servers escape badly
+        said = said or text.decode(errors="replace").strip() or response.reason
+        if response.status == 404:
+            raise ConnectionError(
+                f"The server does not know the model {url.removesuffix(':predict')}: HTTP 404, "
+                f"{said}. Is it the name, and a version, that the server was started with?"
+            )
+        raise ValueError(f"HTTP {response.status}, {said}")
     if not isinstance(answer, dict):
-        raise ConnectionError(f"{url} answered {str(answer)[:80]}: expected a JSON object.")
+        raise ConnectionError(
+            f"{url} answered with no JSON object, so it is no TensorFlow Serving: {text[:80]!r}"
+        )
     return answer
-
-
-def error_message(error):
-    """What the body of an HTTP error says: {"error": "..."}, but old servers quote it badly."""
-    try:
-        text = error.read().decode(errors="replace")
-    except (OSError, http.client.HTTPException):
-        return error.reason
-    try:
-        return str(json.loads(text)["error"])
-    except (ValueError, KeyError, TypeError):
-        return text.strip() or error.reason
-
-
-def task_of(outputs, expected):
-    """What the model is made for, by its outputs; `expected` is what model.json says, or None."""
-    tasks = [task for task, names in OUTPUTS.items() if names <= outputs.keys()]
-    if len(tasks) != 1:
-        raise ConnectionError(
-            f"The server's answer has the outputs {sorted(outputs)}, expected labels, or boxes, "
-            f"scores, classes and num_detections. Was the model exported by scripts/export.py?"
-        )
-    if expected not in (None, tasks[0]):
-        raise ConnectionError(
-            f"The server has a {tasks[0]} model, expected {expected}. Does --export belong to "
-            f"another model?"
-        )
-    return tasks[0]
-
-
-def as_array(outputs, name, axes, whole=False):
-    """The output `name` as an array of so many axes, of numbers, or of `whole` ones.
-
-    Raises: ValueError if it is something else.
-    """
-    try:
-        array = np.array(outputs[name])
-    except ValueError:  # rows of different lengths
-        array = np.array(None)
-    if array.ndim != axes or array.dtype.kind not in ("iu" if whole else "iuf"):
-        raise ValueError(
-            f"the server's output '{name}' is no array of {axes} axes of "
-            f"{'whole ' if whole else ''}numbers: {str(outputs[name])[:60]}"
-        )
-    return array
-
-
-def read_model(path):
-    """Task, class names and palette of the export whose version folder `path` is."""
-    if path is None:
-        classes = range(IGNORE)
-        return None, [str(i) for i in classes], [voc_color(i) for i in classes]
-    facts = read_facts(path)
-    return facts["task"], facts["class_names"], facts["palette"]
-
-
-def voc_color(label):
-    """[r, g, b] of a class in PASCAL VOC's label maps: its bits in turn, the lowest weigh most."""
-    bits = [label >> i & 1 for i in range(8)]
-    return [sum(bits[i] << 7 - i // 3 for i in range(channel, 8, 3)) for channel in range(3)]
-
-
-def read_file(path):
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error}") from error
-
-
-def stored_picture(file):
-    """The pixels in an image file (bytes), as the server decodes them: uint8 [H, W, 3]."""
-    try:
-        with Image.open(io.BytesIO(file)) as picture:
-            if picture.mode.startswith("I"):  # 16 bits, of which the server takes the upper 8
-                return np.repeat(np.asarray(picture)[..., None] >> 8, 3, axis=-1).astype(np.uint8)
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"the answer cannot be drawn on it: {error}") from error
-
-
-def parse():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE|FOLDER")
-    parser.add_argument(
-        "--url", required=True, help="of the model: http://HOST:8501/v1/models/NAME"
-    )
-    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
-    parser.add_argument(
-        "--export", type=Path, metavar="NAME/VERSION", help="what is served, for the class names"
-    )
-    parser.add_argument(
-        "--score", type=float, default=0.5, help="of the boxes that are drawn, at least"
-    )
-    parser.add_argument(
-        "--timeout", type=command_line.positive(float), default=60, help="seconds for an answer"
-    )
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    command_line.run(main)

@@ -1,11 +1,10 @@
-"""scripts/attack.py as a user calls it, on runs whose models are linear in the colors."""
+"""`kerasdense attack` as a user calls it, on runs whose models are linear in the colors."""
 
 import json
 
 import numpy as np
 import pytest
-from PIL import Image
-from test_robustness import (
+from attacks.by_hand import (
     NAMES,
     PALETTE,
     SCALE,
@@ -15,9 +14,12 @@ from test_robustness import (
     label_model,
     leads,
 )
-from test_scripts import run
+from PIL import Image
 
-from kerasdense.attacks import judge, methods
+from kerasdense.attacks.methods import METHODS
+from kerasdense.attacks.universal import apply
+from kerasdense.cli import attack
+from kerasdense.cli.main import main
 from kerasdense.drawing import pictures
 from kerasdense.training import run_folder
 
@@ -25,8 +27,15 @@ TRUTH = np.array([[0, 0, 0, 255]], np.uint8)
 
 
 @pytest.fixture
-def script(monkeypatch, capsys):
-    return lambda *arguments: run(monkeypatch, capsys, "attack", *arguments)
+def script(capsys):
+    """Runs the command: (status, what it printed, its errors)."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as end:
+            main(["attack", *arguments])
+        return end.value.code or 0, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +197,7 @@ def test_a_curve(workplace, script, tmp_path):
     assert curve["epsilons"] == [0, 1, 3, 5] and "mean IoU" in out
     np.testing.assert_allclose(accuracies, np.array([5, 5, 3, 2]) / 6)
     assert pictures.load_picture(tmp_path / "curve.png").shape[0] > 100
+    assert (tmp_path / "curve.pdf").read_bytes().startswith(b"%PDF")
     assert not (tmp_path / "adversarial").exists()
 
 
@@ -204,7 +214,7 @@ def test_one_perturbation_for_all_images(workplace, script, tmp_path):
     for row in report["per_image"]:
         clean = pictures.load_picture(workplace / "data" / "images" / row["adversarial"])
         judged = pictures.load_picture(tmp_path / "adversarial" / row["adversarial"])
-        np.testing.assert_array_equal(judged, methods.apply(clean, found))
+        np.testing.assert_array_equal(judged, apply(clean, found))
     # Found where red leads by 12, 16 and 40, it turns 4, 8 and 4 in the same places.
     assert report["success"]["before"] == pytest.approx(1 / 6)
     assert report["success"]["by_pixel"] == pytest.approx(4 / 6)
@@ -259,15 +269,8 @@ def test_labels_of_a_classifier_are_attacked(workplace, script, tmp_path):
     assert pictures.load_picture(tmp_path / "out" / "adversarial" / "red.png").shape == (64, 64, 3)
 
 
-def test_the_methods_are_those_that_there_are(script, capsys):
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    from test_scripts import SCRIPTS
-
-    spec = spec_from_file_location("attack", SCRIPTS / "attack.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert set(module.METHODS) == {*methods.METHODS, module.UNIVERSAL}
+def test_the_methods_are_those_that_there_are():
+    assert set(attack.METHODS) == {*METHODS, attack.UNIVERSAL}
 
 
 IMAGE = "data/images/0.png"
@@ -329,7 +332,10 @@ def test_mistakes_give_one_line_and_status_2(workplace, script, tmp_path, flags,
         (["--split", "val", "--mask", "{place}/data/images/none.png"], "none.png"),
         (["--run", "{place}"], "is no run folder"),
         (["--run", "{place}/detection", "--suppress"], "no dataset of ours"),
-        (["--run", "{place}/detection", "--images", "{place}/blocks"], "A detector needs a target"),
+        (
+            ["--run", "{place}/detection", "--images", "{place}/blocks"],
+            "An attack on a detector needs a goal",
+        ),
         (
             ["--run", "{place}/detection", "--images", "{place}/blocks", "--target-map", "x.png"],
             "x.png",
@@ -349,6 +355,11 @@ def test_other_mistakes(workplace, script, tmp_path, flags, words):
     assert err.startswith("error: ") and err.count("\n") == 1
 
 
+def test_a_rectangle_has_four_numbers(script):
+    status, _, err = script("--run", "run", "--sticker", "0,0,5")
+    assert status == 2 and "--sticker: expected Y0,X0,Y1,X1, received 3 numbers" in err
+
+
 def test_images_of_two_sizes_have_no_universal_perturbation(workplace, script, tmp_path):
     pictures.save_picture(tmp_path / "a.png", leads(4, 4))
     pictures.save_picture(tmp_path / "b.png", leads(4, 4, 4))
@@ -357,4 +368,3 @@ def test_images_of_two_sizes_have_no_universal_perturbation(workplace, script, t
     assert status == 2 and "one size for all images" in err
     status, _, err = script(*flags, "--images", tmp_path, "--method", "fgsm")
     assert status == 0, err  # one at a time they have
-    assert judge.Goal().targeted is False

@@ -1,21 +1,19 @@
-"""scripts/evaluate_detections.py as a user calls it: one JSON line, by hand and on real boxes."""
+"""evaluate-detections as a user calls it: one JSON line, by hand and on real boxes."""
 
 import contextlib
 import io
 import json
 import os
-import runpy
 import subprocess
 import sys
-from unittest import mock
 
 import numpy as np
 import pytest
 from conftest import REAL_DATA, REPOSITORY, needs_real_data
 
+from kerasdense.cli.main import main
 from kerasdense.data import formats
 
-SCRIPT = REPOSITORY / "scripts" / "evaluate_detections.py"
 KEYS = [
     "ap_area", "ap_11point", "mean_ap_area", "mean_ap_11point",
     "ground_truth", "detections", "true_positives", "false_positives",
@@ -23,15 +21,14 @@ KEYS = [
 
 
 def call(*arguments):
-    """Runs the script in this process: status, standard output, standard error."""
+    """Runs the command in this process: status, standard output, standard error."""
     out, err = io.StringIO(), io.StringIO()
     with (
-        mock.patch.object(sys, "argv", [str(SCRIPT), *map(str, arguments)]),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         pytest.raises(SystemExit) as exit_of,
     ):
-        runpy.run_path(str(SCRIPT), run_name="__main__")
+        main(["evaluate-detections", *arguments])
     return exit_of.value.code or 0, out.getvalue(), err.getvalue()
 
 
@@ -94,12 +91,12 @@ def test_mot_without_detections(mot):
 
 def test_it_runs_where_neither_tensorflow_nor_keras_exists(mot):
     blocker = (
-        "import runpy, sys; sys.modules['tensorflow'] = sys.modules['keras'] = None; "
-        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+        "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None; "
+        "from kerasdense.cli.main import main; main()"
     )
     flags = mot("1,1,0,0,10,10,1\n", "1,-1,0,0,10,10,1\n")
     result = subprocess.run(
-        [sys.executable, "-c", blocker, str(SCRIPT), *map(str, flags)],
+        [sys.executable, "-c", blocker, "evaluate-detections", *map(str, flags)],
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr

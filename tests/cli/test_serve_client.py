@@ -1,4 +1,4 @@
-"""serving_client.py against a stub of TensorFlow Serving's REST protocol on this machine."""
+"""serve-client against a stub of TensorFlow Serving's REST protocol on this machine."""
 
 import base64
 import http.server
@@ -6,23 +6,22 @@ import io
 import json
 import os
 import re
-import runpy
 import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 from PIL import Image
 
+from kerasdense.cli.main import main
 from kerasdense.drawing import pictures
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-SCRIPT = REPOSITORY / "scripts" / "serving_client.py"
 NAMES = ["road", "car", "tree"]
 PALETTE = [[10, 20, 30], [200, 0, 0], [0, 200, 0]]
+UNKNOWN_FORMAT = "Unknown image file format. One of JPEG, PNG required."
 VERSION = r"(/versions/[12]|/labels/stable)?"
 
 
@@ -96,15 +95,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         file = base64.b64decode(instance["b64"], validate=True)
         try:
             with Image.open(io.BytesIO(file)) as picture:
+                if picture.size == (77, 77):  # stands for formats that only Pillow knows
+                    raise Refusal(400, UNKNOWN_FORMAT)
                 return np.asarray(picture.convert("RGB"))
         except OSError:
-            raise Refusal(400, "Unknown image file format. One of JPEG, PNG required.") from None
+            raise Refusal(400, UNKNOWN_FORMAT) from None
 
     def reply(self, status, content):
         if content == "hang up":
             return self.connection.close()
         if content == "wait":
-            threading.Event().wait(2)
+            threading.Event().wait(0.5)
             return None
         text = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
@@ -121,6 +122,11 @@ def segment(picture):
     """Labels 0, 1, 2 by how red a pixel is; TensorFlow Serving writes bare NaN."""
     labels = picture[..., 0] // 100
     return {"confidence": np.full(labels.shape, np.nan).tolist(), "labels": labels.tolist()}
+
+
+def classify(picture):
+    """The only output of its model: TensorFlow Serving leaves its name out."""
+    return [0.25, 0.75, 0.5]
 
 
 def detect(picture):
@@ -153,13 +159,12 @@ def serve():
 
 @pytest.fixture
 def client(monkeypatch, capsys):
-    """Runs the script in this process: (exit status, what it printed, its errors)."""
+    """Runs the command in this process: (exit status, what it printed, its errors)."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
     def call(*arguments):
-        monkeypatch.setattr(sys, "argv", [SCRIPT.name, *map(str, arguments)])
         with pytest.raises(SystemExit) as exit_:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
+            main(["serve-client", *arguments])
         printed = capsys.readouterr()
         return exit_.value.code or 0, printed.out, printed.err
 
@@ -169,6 +174,19 @@ def client(monkeypatch, capsys):
 INPUT = {
     "batch_size": None, "height": None, "width": None, "minimum_side": 1, "maximum_pixels": 10000,
 }  # fmt: skip
+OUTPUTS = {
+    "segmentation": {
+        "labels": {"dtype": "uint8", "shape": [None, None, None]},
+        "confidence": {"dtype": "float32", "shape": [None, None, None]},
+    },
+    "detection": {
+        "boxes": {"dtype": "float32", "shape": [None, 5, 4]},
+        "scores": {"dtype": "float32", "shape": [None, 5]},
+        "classes": {"dtype": "int32", "shape": [None, 5]},
+        "num_detections": {"dtype": "int32", "shape": [None]},
+    },
+    "classification": {"probabilities": {"dtype": "float32", "shape": [None, 3]}},
+}
 
 
 @pytest.fixture
@@ -179,7 +197,8 @@ def artefact(tmp_path):
         facts = {
             "format_version": 1, "format": "saved_model", "precision": "float32",
             "task": task, "class_names": NAMES,
-            "palette": PALETTE, "signatures": {}, "input": INPUT,
+            "palette": PALETTE, "signatures": {"encoded": {"outputs": OUTPUTS.get(task, {})}},
+            "input": INPUT,
         }  # fmt: skip
         assets = tmp_path / "saved_model" / "1" / "assets"
         assets.mkdir(parents=True, exist_ok=True)
@@ -240,7 +259,8 @@ def test_boxes(serve, client, artefact, tmp_path):
     assert {path.name for path in (tmp_path / "sure").iterdir()} == {"a_boxes.jpg", "voc", "mot"}
     (line,) = (tmp_path / "sure" / "mot" / f"det_{NAMES[1]}.txt").read_text().splitlines()
     frame, _, *box, score = (float(field) for field in line.split(",")[:7])
-    assert (frame, *box, score) == (1, 1.5, 2, 5.5, 7, 0.3)  # whatever the score; width, height
+    assert (frame, *box) == (1, 1.5, 2, 5.5, 7)  # whatever the score; width, height
+    assert score == pytest.approx(0.3)
     # The left half of 60 x 40 pixels; [1.5, 2, 7, 9] of them.
     relative = np.array([[0, 0, 0.5, 1], [0.025, 0.05, 7 / 60, 0.225]])
     for folder, n in (("sure", 1), ("all", 2), ("none", 0)):
@@ -252,29 +272,17 @@ def test_boxes(serve, client, artefact, tmp_path):
         np.testing.assert_array_equal(pixels_of(tmp_path / folder / "a_boxes.jpg"), expected)
 
 
-def test_without_model_json_classes_are_numbers_in_the_colors_of_voc(serve, client, tmp_path):
+def test_a_model_of_one_output(serve, client, artefact, tmp_path):
+    server = serve(classify)
     write_picture(tmp_path / "a.png")
-    label_server = serve(lambda picture: {"labels": np.full(picture.shape[:2], 8).tolist()})
-    status, out, _ = client(
-        tmp_path / "a.png", "--url", label_server.url, "--output", tmp_path / "out"
-    )
-    assert status == 0 and "a.png: 8 100 % (" in out
-    with Image.open(tmp_path / "out" / "a.png") as file:
-        palette = np.reshape(file.getpalette(), (-1, 3))
-    # Class 1 is an aeroplane, 2 a bicycle, 8 a cat, 20 a monitor, in VOC's own label maps.
-    assert palette[[0, 1, 2, 8, 20]].tolist() == [
-        [0, 0, 0],
-        [128, 0, 0],
-        [0, 128, 0],
-        [64, 0, 0],
-        [0, 64, 128],
-    ]
-    box_server = serve(detect)
-    status, out, _ = client(tmp_path / "a.png", "--url", box_server.url, "--output", tmp_path / "o")
-    assert status == 0 and "a_boxes.jpg: 1 2 (" in out
+    arguments = (tmp_path / "a.png", "--url", server.url, "--export", artefact("classification"))
+    status, out, err = client(*arguments, "--output", tmp_path / "out")
+    assert status == 0 and not err and "a_labels.jpg: " in out
+    (found,) = json.loads((tmp_path / "out" / "labels.json").read_text()).values()
+    assert found == dict(zip(NAMES, classify(None)))
 
 
-def test_pictures_are_drawn_as_the_server_decodes_them(serve, client, tmp_path):
+def test_pictures_are_drawn_as_the_server_decodes_them(serve, client, artefact, tmp_path):
     """Not turned by EXIF, as `encoded` does not turn them; of 16 bits the upper 8."""
     server = serve(segment)
     exif = Image.Exif()
@@ -282,8 +290,10 @@ def test_pictures_are_drawn_as_the_server_decodes_them(serve, client, tmp_path):
     picture = write_picture(tmp_path / "turned.png", 12, 20, exif=exif)
     deep = np.array([[255, 256, 25600, 65535]], np.uint16)
     Image.fromarray(deep).save(tmp_path / "deep.png")
-    serve_deep = serve(lambda picture: {"labels": [[0, 0, 0, 0]]})
-    arguments = ("--output", tmp_path / "out", "--url")
+    answer = {"labels": [[0, 0, 0, 0]], "confidence": [[1, 1, 1, 1]]}
+    serve_deep = serve(lambda picture: answer)
+    export = artefact(palette=[[0, 0, 0]] * 3)
+    arguments = ("--output", tmp_path / "out", "--export", export, "--url")
     status, _, err = client(tmp_path / "turned.png", *arguments, server.url)
     assert status == 0, err
     overlay = pixels_of(tmp_path / "out" / "turned_overlay.png")
@@ -294,32 +304,24 @@ def test_pictures_are_drawn_as_the_server_decodes_them(serve, client, tmp_path):
     assert overlay[..., 0].tolist() == [[0, 0, 50, 128]]
 
 
-def test_columns_are_read_as_rows(serve, client, artefact, tmp_path):
-    picture = write_picture(tmp_path / "a.png")
-    server = serve(segment)
-    columns = {"labels": [(picture[..., 0] // 100).tolist()], "confidence": [[[0.5]]]}
-    server.raw_answer = 200, {"outputs": columns}
-    arguments = (tmp_path / "a.png", "--url", server.url, "--output", tmp_path / "out")
-    assert client(*arguments, "--export", artefact())[0] == 0
-    np.testing.assert_array_equal(pixels_of(tmp_path / "out" / "a.png"), picture[..., 0] // 100)
-
-
 def test_bad_images_are_named_and_skipped(serve, client, artefact, tmp_path):
     server = serve(segment)
     write_picture(tmp_path / "good.png")
     (tmp_path / "broken.jpg").write_text("no picture")
+    write_picture(tmp_path / "refused.png", 77, 77)
     (tmp_path / "empty.png").write_bytes(b"")
-    images = [tmp_path / name for name in ("broken.jpg", "gone.png", "empty.png", "good.png")]
+    names = ("broken.jpg", "gone.png", "empty.png", "refused.png", "good.png")
+    images = [tmp_path / name for name in names]
     status, out, err = client(
         *images, "--url", server.url, "--output", tmp_path / "out", "--export", artefact()
     )
-    assert status == 1 and "1 of 4 images predicted" in out and "[4/4]" in out
-    broken, gone, empty, last = err.splitlines()
-    for line in (broken, empty):
-        assert "HTTP 400, Unknown image file format" in line
-    assert "[1/4] skipped" in broken and "broken.jpg" in broken and "empty.png" in empty
-    assert "gone.png: cannot be read: " in gone and "No such file" in gone
-    assert last == "3 could not be predicted, see above"
+    assert status == 1 and "1 of 5 images predicted" in out and "[5/5]" in out
+    *unread, refused, last = err.splitlines()
+    for number, line in enumerate(unread):
+        assert f"[{number + 1}/5] skipped" in line and f"{names[number]}: cannot be read: " in line
+    assert "cannot identify" in unread[0] and "No such file" in unread[1]
+    assert "refused.png: HTTP 400, Unknown image file format" in refused
+    assert last == "4 could not be predicted, see above"
 
 
 def test_same_names_stay_apart(serve, client, artefact, tmp_path):
@@ -342,29 +344,31 @@ def test_same_names_stay_apart(serve, client, artefact, tmp_path):
     assert status == 2 and "--output" in err
 
 
-def test_versions_labels_and_urls(serve, client, tmp_path):
+def test_versions_labels_and_urls(serve, client, artefact, tmp_path):
     server = serve(segment)
     write_picture(tmp_path / "a.png")
+    rest = ("--output", tmp_path / "out", "--export", artefact())
     for end in ("/versions/2", "/labels/stable", "/"):
         server.requests.clear()
         url = server.url + end
-        assert client(tmp_path / "a.png", "--url", url, "--output", tmp_path / "out")[0] == 0
+        assert client(tmp_path / "a.png", "--url", url, *rest)[0] == 0
         path = ("/v1/models/name" + end).rstrip("/")
         assert server.requests == [path, path + ":predict"]
     server.requests.clear()
     wrong = ("", "localhost:8501", server.url + ":predict", server.url[:-5], "ftp://h/v1/models/n")
     for url in wrong:
-        status, _, err = client(tmp_path / "a.png", "--url", url, "--output", tmp_path / "out")
+        status, _, err = client(tmp_path / "a.png", "--url", url, *rest)
         assert status == 2 and err.startswith("error: --url: expected http://HOST:PORT/v1/models")
     assert not server.requests
 
 
-def test_a_model_that_cannot_be_asked(serve, client, tmp_path):
+def test_a_model_that_cannot_be_asked(serve, client, artefact, tmp_path):
     server = serve(segment)
     write_picture(tmp_path / "a.png")
+    rest = ("--output", tmp_path / "out", "--export", artefact())
 
     def error(url):
-        status, out, err = client(tmp_path / "a.png", "--url", url, "--output", tmp_path / "out")
+        status, out, err = client(tmp_path / "a.png", "--url", url, *rest)
         assert status == 2 and not out and len(err.splitlines()) == 1
         assert not (tmp_path / "out").exists()
         return err
@@ -409,10 +413,10 @@ def test_a_server_that_fails_later(serve, client, artefact, tmp_path):
     for name in ("a.png", "b.png"):
         write_picture(tmp_path / name)
     images = tmp_path / "a.png", tmp_path / "b.png"
-    rest = ("--url", server.url, "--output", tmp_path / "out", "--timeout", 0.3)
+    rest = ("--url", server.url, "--output", tmp_path / "out", "--export", artefact())
     server.raw_answer = 200, "wait"
-    status, _, err = client(*images, *rest)
-    assert status == 1 and err.count("no answer within 0.3 s") == 2 and "--timeout" in err
+    status, _, err = client(*images, *rest, "--timeout", 0.1)
+    assert status == 1 and err.count("no answer within 0.1 s") == 2 and "--timeout" in err
     server.raw_answer = 504, {"error": "Timed out"}
     status, _, err = client(*images, *rest)
     assert status == 1 and err.count("HTTP 504, Timed out") == 2
@@ -425,36 +429,40 @@ def test_a_server_that_fails_later(serve, client, artefact, tmp_path):
         (b"[1]", "JSON object"),
         ({}, "no prediction"),
         ({"predictions": []}, "no prediction"),
-        ({"predictions": [[0.5]]}, "no prediction"),
-        ({"predictions": [{"probabilities": []}]}, "the outputs ['probabilities']"),
-        ({"predictions": [{"boxes": [], "scores": [], "classes": []}]}, "num_detections"),
+        ({"predictions": [1, 2]}, "no prediction"),
+        ({"predictions": [[0.5]]}, "expected labels, confidence, received [0.5]"),
+        ({"predictions": [{"probabilities": []}]}, "labels, confidence, received probabilities"),
+        ({"predictions": [detect(np.zeros((4, 4, 3)))]}, "Is that the folder that is served?"),
+        ({"predictions": [7]}, "received 7"),
     ):
         server.raw_answer = 200, raw
         status, _, err = client(*images, *rest)
         assert status == 2 and err.startswith("error: ") and text in err, raw
         assert len(err.splitlines()) == 1
-    server.raw_answer = 200, {"predictions": [detect(np.zeros((4, 4, 3)))]}
-    status, _, err = client(*images, *rest, "--export", artefact("segmentation"))
-    assert status == 2 and "a detection model, expected segmentation" in err
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": [[0] * 20] * 11}, "expected [12, 20], received [11, 20]"),
-        ({"labels": [[0.5] * 20] * 12}, "no array of 2 axes of whole numbers"),
-        ({"labels": [[0] * 20] * 11 + [[0]]}, "no array of 2 axes"),
-        ({"labels": None}, "no array of 2 axes"),
-        ({"labels": [[3] * 20] * 12}, "go from 3 to 3, but there are 3 classes"),
-        ({"labels": [[-1] * 20] * 12}, "go from -1"),
-        ({"num_detections": 6}, "num_detections 6, but boxes [5, 4]"),
-        ({"num_detections": -1}, "num_detections -1"),
-        ({"num_detections": [2]}, "'num_detections' is no array of 0 axes"),
-        ({"boxes": [[0.0, 0.0, 1.0]] * 5}, "boxes [5, 3]"),
+        ({"labels": [[0] * 20] * 11}, "size"),
+        ({"labels": [[0.5] * 20] * 12}, "'labels' is no uint8 array of shape [any, any]: [[0.5, "),
+        ({"labels": [[0] * 20] * 11 + [[0]]}, "'labels' is no uint8 array"),
+        ({"labels": None}, "'labels' is no uint8 array"),
+        ({"labels": [0] * 20}, "'labels' is no uint8 array"),
+        ({"labels": [[True] * 20] * 12}, "'labels' is no uint8 array"),
+        ({"labels": [[3] * 20] * 12}, "3 to 3"),
+        ({"labels": [[255] * 20] * 12}, "255"),
+        ({"labels": [[-1] * 20] * 12}, "'labels' is no uint8 array"),
+        ({"labels": [[256] * 20] * 12}, "'labels' is no uint8 array"),
+        ({"num_detections": 6}, "num_detections"),
+        ({"num_detections": -1}, "num_detections"),
+        ({"num_detections": [2]}, "'num_detections' is no int32 array of shape []: [2]"),
+        ({"boxes": [[0.0, 0.0, 1.0]] * 5}, "'boxes' is no float32 array of shape [5, 4]"),
         ({"boxes": [[0.0, 0.0, 1.0, float("nan")]] * 5}, "finite"),
-        ({"scores": [0.9]}, "1 scores"),
+        ({"scores": [0.9]}, "'scores' is no float32 array of shape [5]: [0.9]"),
         ({"classes": [3] * 5}, "labels from 3 to 3"),
-        ({"classes": ["car"] * 5}, "'classes' is no array of 1 axes of whole numbers: ['car'"),
+        ({"classes": ["car"] * 5}, "'classes' is no int32 array of shape [5]: ['car'"),
+        ({"classes": [2**40] * 5}, "'classes' is no int32 array"),
     ],
 )
 def test_answers_that_do_not_fit_the_image(serve, client, artefact, tmp_path, changes, message):
@@ -471,11 +479,12 @@ def test_answers_that_do_not_fit_the_image(serve, client, artefact, tmp_path, ch
     assert written <= {"legend.png", "voc", "mot"}
 
 
-def test_errors_that_are_no_json(serve, client, tmp_path):
+def test_errors_that_are_no_json(serve, client, artefact, tmp_path):
     """TensorFlow Serving 1 escapes messages as C does; proxies send pages, or nothing."""
     server = serve(segment)
     write_picture(tmp_path / "a.png")
     arguments = (tmp_path / "a.png", "--url", server.url, "--output", tmp_path / "out")
+    arguments += ("--export", artefact())
     for content, text in (
         (rb'{ "error": "one named \'image\'" }', "HTTP 400, { "),
         (b"<html>Bad Request</html>", "HTTP 400, <html>Bad Request"),
@@ -498,6 +507,8 @@ def test_model_json_that_cannot_be_used(serve, client, artefact, tmp_path):
         return err
 
     assert "no folder" in error(tmp_path / "nowhere")
+    assert "Give the SavedModel that is served" in error(artefact(format="onnx", signatures={}))
+    assert "no task 'poetry'" in error(artefact("poetry"))
     version = artefact()
     (version / "assets" / "model.json").write_text('{"format_version": 2}')  # all else renamed
     assert "format_version is 2, this one reads 1" in error(version)
@@ -510,13 +521,14 @@ def test_needs_neither_tensorflow_nor_keras(serve, artefact, tmp_path):
     server = serve(segment)
     write_picture(tmp_path / "a.png")
     output = tmp_path / "out"
-    arguments = [str(tmp_path / "a.png"), "--url", server.url, "--output", str(output)]
+    arguments = ["serve-client", tmp_path / "a.png", "--url", server.url, "--output", output]
+    arguments = [*map(str, arguments), "--export", str(artefact())]
     program = f"""
-import runpy, sys
+import sys
 for name in ("tensorflow", "keras", "tensorflow_datasets", "tensorflow_serving", "grpc"):
     sys.modules[name] = None  # importing it raises ImportError
-sys.argv = ["serving_client.py", *{arguments + ["--export", str(artefact())]!r}]
-runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+from kerasdense.cli.main import main
+main({arguments!r})
 """
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -533,6 +545,7 @@ def test_what_an_export_answers(serve, client, tmp_path):
     import keras
     import tensorflow as tf
 
+    from kerasdense import tasks
     from kerasdense.export.artefact import export
     from kerasdense.export.predictor import Predictor
 
@@ -540,7 +553,8 @@ def test_what_an_export_answers(serve, client, tmp_path):
     images = keras.Input((None, None, 3), dtype="uint8", name="images")
     x = keras.layers.Rescaling(1 / 64, offset=-2)(images)
     logits = keras.layers.Conv2D(3, 3, padding="same", name="logits")(x)
-    version = export(keras.Model(images, logits), tmp_path / "name", NAMES, PALETTE)
+    task = tasks.named("segmentation")(NAMES, PALETTE)
+    version = export(keras.Model(images, logits), task, tmp_path / "name")
     encoded = tf.saved_model.load(str(version)).signatures["encoded"]
 
     def model(picture):

@@ -1,4 +1,4 @@
-"""scripts/visualize.py as a user calls it, on models that are linear in the colors."""
+"""kerasdense visualize as a user calls it, on models that are linear in the colors."""
 
 import re
 
@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from test_scripts import run
 
+from kerasdense.cli.main import main
 from kerasdense.drawing import pictures
-from kerasdense.training import run_folder
 from kerasdense.models import ssd300
+from kerasdense.training import run_folder
 
 NAMES, PALETTE = ["red", "green", "blue"], [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
 SIZE = ("--size", "16x24")
@@ -52,8 +52,16 @@ def workplace(tmp_path_factory):
 
 
 @pytest.fixture
-def script(monkeypatch, capsys):
-    return lambda *arguments: run(monkeypatch, capsys, "visualize", *arguments)
+def visualize(capsys):
+    """Calls the command: exit status, standard output, standard error."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as exit_of:
+            main(["visualize", *arguments])
+        output = capsys.readouterr()
+        return exit_of.value.code or 0, output.out, output.err
+
+    return call
 
 
 def cells(path, captioned):
@@ -64,9 +72,9 @@ def cells(path, captioned):
     return picture, 8 + 26, 8 + 8, 26 + 16 + 8 + 8, 8 + 24 + 8 + 8
 
 
-def test_filters_are_enlarged(workplace, script, tmp_path):
+def test_filters_are_enlarged(workplace, visualize, tmp_path):
     output = tmp_path / "new" / "filters.png"
-    status, out, err = script("filters", "--run", workplace / "segmentation", "--output", output)
+    status, out, err = visualize("filters", "--run", workplace / "segmentation", "--output", output)
     assert status == 0, err
     assert f"3 filters of 1x1 -> {output}" in out
     picture = pictures.load_picture(output)
@@ -78,9 +86,9 @@ def test_filters_are_enlarged(workplace, script, tmp_path):
 
 
 @pytest.mark.parametrize("task", ["segmentation", "classification"])
-def test_a_gallery_of_the_classes(workplace, script, tmp_path, task):
+def test_a_gallery_of_the_classes(workplace, visualize, tmp_path, task):
     output = tmp_path / "classes.png"
-    status, out, err = script(
+    status, out, err = visualize(
         "gallery", "--run", workplace / task, "--classes", *QUICK, "--gif", "--output", output
     )
     assert status == 0, err
@@ -97,9 +105,9 @@ def test_a_gallery_of_the_classes(workplace, script, tmp_path, task):
         assert 10 < animation.n_frames <= 30 and animation.size == picture.shape[1::-1]
 
 
-def test_a_gallery_of_channels_with_regularization(workplace, script, tmp_path):
+def test_a_gallery_of_channels_with_regularization(workplace, visualize, tmp_path):
     output = tmp_path / "channels.png"
-    status, out, err = script(
+    status, out, err = visualize(
         "gallery", "--run", workplace / "segmentation", "--layer", "colors", "--channels", "2,0-1",
         *SIZE, "--steps", 3, "--batch-size", 2, "--parametrization", "pixel", "--output", output,
     )  # fmt: skip
@@ -110,9 +118,9 @@ def test_a_gallery_of_channels_with_regularization(workplace, script, tmp_path):
     assert list(tmp_path.iterdir()) == [output]
 
 
-def test_weighted_objectives_within_a_region(workplace, script, tmp_path):
+def test_weighted_objectives_within_a_region(workplace, visualize, tmp_path):
     output = tmp_path / "one.png"
-    status, out, err = script(
+    status, out, err = visualize(
         "maximize", "--run", workplace / "segmentation", "--objective", "class:red",
         "--objective", "class:2:-2", "--objective", "channel:colors:1:2", "--region", "0,0,8,24",
         *QUICK, "--output", output,
@@ -126,9 +134,9 @@ def test_weighted_objectives_within_a_region(workplace, script, tmp_path):
     assert below[..., 1].min() == 255 and np.abs(below[..., [0, 2]] - 127.5).max() < 30
 
 
-def test_the_anchors_of_a_model_file(workplace, script, tmp_path):
+def test_the_anchors_of_a_model_file(workplace, visualize, tmp_path):
     output = tmp_path / "anchor.png"
-    status, out, err = script(
+    status, out, err = visualize(
         "maximize", "--model", workplace / "ssd.keras", "--objective", "anchor:8000:1",
         "--objective", "class:0", "--objective", "layer:fc7:0.1", "--objective",
         "unit:block4_conv3:0", "--steps", 1, "--output", output,
@@ -138,36 +146,36 @@ def test_the_anchors_of_a_model_file(workplace, script, tmp_path):
     assert pictures.load_picture(output).shape == (316, 316, 3)
 
 
-def test_activation_maps_beside_the_prediction(workplace, script, tmp_path):
-    pictures = [workplace / "pictures0", workplace / "pictures1"]
-    status, out, err = script(
+def test_activation_maps_beside_the_prediction(workplace, visualize, tmp_path):
+    folders = [workplace / "pictures0", workplace / "pictures1"]
+    status, out, err = visualize(
         "cam", "--run", workplace / "segmentation", "--class", "green", "--layer", "colors",
-        "--images", *pictures, "--output", tmp_path,
+        "--images", *folders, "--output", tmp_path,
     )  # fmt: skip
     assert status == 0, err
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "stripes__cam.png",
+        "stripes_2_cam.png",
         "stripes_cam.png",
     ]
     picture = pictures.load_picture(tmp_path / "stripes_cam.png")
     # The row lies below a caption of 26 pixels, in a gallery with margins of 8.
     row = picture[8 + 26 : 8 + 26 + 20]
     image, prediction, heat = (row[:, 16 + 38 * i : 46 + 38 * i] for i in range(3))
-    np.testing.assert_array_equal(image, pictures.load_picture(pictures[0] / "stripes.png"))
+    np.testing.assert_array_equal(image, pictures.load_picture(folders[0] / "stripes.png"))
     expected = np.repeat([[0] * 10 + [1] * 10 + [2] * 10], 20, axis=0)
     np.testing.assert_array_equal(prediction, pictures.overlay(image, expected, PALETTE))
     np.testing.assert_array_equal(heat, pictures.heat_overlay(image, expected == 1))
-    status, out, err = script(
+    status, out, err = visualize(
         "cam", "--run", workplace / "segmentation", "--class", "blue",
-        "--images", *pictures, "--output", tmp_path / "blue",
+        "--images", *folders, "--output", tmp_path / "blue",
     )  # fmt: skip
-    assert status == 1 and f"skipped {pictures[1] / 'stripes.png'}: There is no pixel" in err
+    assert status == 1 and f"skipped {folders[1] / 'stripes.png'}: There is no pixel" in err
     assert [path.name for path in (tmp_path / "blue").iterdir()] == ["stripes_cam.png"]
 
 
-def test_activation_maps_of_a_classifier_have_the_size_of_its_training(workplace, script, tmp_path):
+def test_activation_maps_of_a_classifier_have_its_training_size(workplace, visualize, tmp_path):
     pictures.save_picture(tmp_path / "gray.png", np.full((50, 40, 3), 3, np.uint8))
-    status, out, err = script(
+    status, out, err = visualize(
         "cam", "--run", workplace / "classification", "--class", "1",
         "--images", tmp_path / "gray.png", "--output", tmp_path / "cam",
     )  # fmt: skip
@@ -175,9 +183,9 @@ def test_activation_maps_of_a_classifier_have_the_size_of_its_training(workplace
     assert pictures.load_picture(tmp_path / "cam" / "gray_cam.png").shape == (54, 84, 3)
 
 
-def test_receptive_field(workplace, script, tmp_path):
+def test_receptive_field(workplace, visualize, tmp_path):
     output = tmp_path / "field.png"
-    status, out, err = script(
+    status, out, err = visualize(
         "receptive-field", "--run", workplace / "segmentation", "--layer", "colors", *SIZE,
         "--output", output,
     )  # fmt: skip
@@ -220,17 +228,17 @@ RUN = ("--run", "RUN/segmentation", "--output", "OUT/x.png")
         (
             ("gallery", "--run", "RUN/classification", "--classes", "--region", "0,0,8,8",
              "--output", "OUT/x.png"),
-            "--region is of the label map",
+            "A region is of pixels of a label map",
         ),
         (("receptive-field", *RUN, "--layer", "conv9"), 'no layer "conv9"'),
         (("cam", *RUN[:2], "--class", "red", "--images", "OUT", "--output", "OUT"), "No images in"),
     ],
 )  # fmt: skip
-def test_mistakes_are_one_line(workplace, script, tmp_path, arguments, message):
+def test_mistakes_are_one_line(workplace, visualize, tmp_path, arguments, message):
     places = {"RUN": str(workplace), "OUT": str(tmp_path)}
     for name, place in places.items():
         arguments = [str(argument).replace(name, place) for argument in arguments]
-    status, out, err = script(*arguments)
+    status, out, err = visualize(*arguments)
     assert status == 2
     assert re.search(message, err.splitlines()[-1]), err
     assert not list(tmp_path.rglob("*.png"))

@@ -1,0 +1,117 @@
+"""`kerasdense export` as a user calls it: what is written, printed, compared, and mistakes."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerasdense.export import artefact, predictor
+from kerasdense.training import run_folder
+
+NAMES, PALETTE = ["dark", "bright"], [[0, 0, 0], [255, 255, 255]]
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    """The folder of a run of a segmentation model of one layer, which exports quickly."""
+    folder = tmp_path_factory.mktemp("small") / "run"
+    images = keras.Input((None, None, 3), dtype="uint8", name="images")
+    x = keras.layers.Rescaling(1 / 255)(images)
+    keras.utils.set_random_seed(0)
+    model = keras.Model(images, keras.layers.Conv2D(2, 1, name="logits")(x), name="small")
+    dataset = {"name": None, "class_names": NAMES, "palette": PALETTE}
+    facts = {"task": "segmentation", "model": {"name": "small"}, "dataset": dataset}
+    run_folder.write_run(folder, facts)
+    model.save(folder / run_folder.BEST)
+    return folder
+
+
+@pytest.mark.parametrize("task", ["segmentation", "detection", "classification"])
+def test_a_run_of_each_task(task, request):
+    """The fixture exports; here is what was written."""
+    export = request.getfixturevalue(f"{task}_export")
+    version = export / "1"
+    assert (version / "saved_model.pb").exists() and [version] == list(export.iterdir())
+    facts = json.loads((version / predictor.FACTS).read_text())
+    assert facts["task"] == task and "serving_default" in facts["signatures"]
+    run = run_folder.summary(request.getfixturevalue(f"{task}_run"))
+    assert facts["run"] == json.loads(json.dumps(run)) and facts["run"]["best_epoch"]
+
+
+def test_versions_signatures_and_differences_are_told(small_run, kerasdense, tmp_path):
+    arguments = ("export", "--run", small_run, "--output", tmp_path / "name")
+    for number in (1, 2):
+        status, out, err = kerasdense(*arguments)
+        assert status == 0 and f"Wrote {tmp_path / 'name' / str(number)}, " in out, err
+    assert "  serving_default: images uint8 [?, ?, ?, 3] -> " in out
+    assert "  raw: images uint8 [?, ?, ?, 3] -> logits float32 [?, ?, ?, 2]" in out
+    assert "in float32 on a random picture, 256x192:" in out
+    assert "share of the pixels with another label" in out and "difference of confidence" in out
+
+
+def test_the_form_is_that_of_the_flags(small_run, kerasdense, tmp_path):
+    Image.fromarray(np.full((80, 90, 3), 7, np.uint8)).save(tmp_path / "picture.png")
+    status, out, err = kerasdense(
+        "export", "--run", small_run, "--output", tmp_path / "name", "--batch-size", 2,
+        "--size", "64x70", "--precision", "float16", "--image", tmp_path / "picture.png",
+    )  # fmt: skip
+    assert status == 0, err
+    assert "serving_default: images uint8 [2, 64, 70, 3] -> " in out
+    assert f"on {tmp_path / 'picture.png'}, 70x64:" in out  # resized to it
+    facts = predictor.Predictor(tmp_path / "name").facts
+    assert facts["precision"] == "float16" and facts["input"]["batch_size"] == 2
+
+
+def test_an_export_that_differs_is_the_exit_status(small_run, kerasdense, monkeypatch, tmp_path):
+    predict = predictor.Predictor.predict
+
+    def wrong(self, images):
+        outputs = predict(self, images)
+        return outputs | {"labels": 1 - outputs["labels"]}
+
+    monkeypatch.setattr(predictor.Predictor, "predict", wrong)
+    status, _, err = kerasdense("export", "--run", small_run, "--output", tmp_path / "name")
+    assert status == 1 and err.count("\n") == 1
+    assert f"error: {tmp_path / 'name' / '1'} differs from its model: share of the pixels" in err
+
+
+def test_without_its_runtime_an_export_is_not_compared(
+    small_run, kerasdense, monkeypatch, tmp_path
+):
+    def missing(self, directory):
+        raise ImportError("needs onnxruntime")
+
+    monkeypatch.setattr(predictor.Predictor, "__init__", missing)
+    status, out, _ = kerasdense("export", "--run", small_run, "--output", tmp_path / "name")
+    assert status == 0 and "Not compared with the Keras model: needs onnxruntime" in out
+
+
+def test_a_missing_converter_is_named_before_the_work(small_run, kerasdense, monkeypatch, tmp_path):
+    def missing(format):
+        raise ImportError(f"{format} needs tf2onnx")
+
+    monkeypatch.setattr(artefact.formats, "require", missing)
+    arguments = ("--run", small_run, "--output", tmp_path / "name", "--format", "onnx")
+    status, _, err = kerasdense("export", *arguments)
+    assert (status, err) == (2, "error: onnx needs tf2onnx\n")
+    assert not (tmp_path / "name").exists()
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (("--size", "32x64"), "at least 64"),
+        (("--image", "/nowhere.png"), "/nowhere.png"),
+        (("--output", "/proc/name"), "/proc/name"),
+        (("--run", "/nowhere"), "is no run folder"),
+        (("--batch-size", "0"), "expected a number above 0, received '0'"),
+        (("--format", "torch"), "invalid choice: 'torch'"),
+    ],
+)
+def test_mistakes_are_named(small_run, flags, words, kerasdense, tmp_path):
+    arguments = ("--run", small_run, "--output", tmp_path / "name", *flags)
+    status, _, err = kerasdense("export", *arguments)
+    assert status == 2 and words in err and "Traceback" not in err
+    assert not list((tmp_path / "name").glob("*"))

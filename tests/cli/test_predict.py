@@ -1,0 +1,172 @@
+"""`kerasdense predict` as a user calls it: runs and exports agree, files come out, mistakes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+from PIL import Image
+
+from kerasdense.data.formats import read_mot, read_voc_results
+from kerasdense.data.sources import toy_streets
+from kerasdense.export.predictor import Predictor
+
+BOX_NAMES = ["car", "pedestrian"]
+
+
+@pytest.fixture
+def predicted(request, kerasdense, toy_folder, tmp_path):
+    """Folders of what the run and the export of a task find in the scenes."""
+
+    def predict(task, *flags):
+        folders = tmp_path / "run", tmp_path / "saved_model"
+        for flag, made, output in zip(("--run", "--saved-model"), ("run", "export"), folders):
+            model = request.getfixturevalue(f"{task}_{made}")
+            status, out, err = kerasdense(
+                "predict", flag, model, toy_folder / "images", "--output", output, *flags
+            )
+            assert status == 0 and f"6 of 6 images predicted into {output}" in out, err
+        return folders
+
+    return predict
+
+
+def test_run_and_saved_model_predict_the_same_label_maps(predicted, toy_folder):
+    folders = predicted("segmentation")
+    for path in sorted((toy_folder / "images").iterdir()):
+        first, second = (np.asarray(Image.open(folder / path.name)) for folder in folders)
+        np.testing.assert_array_equal(first, second)
+        assert first.shape == (192, 256) and first.max() < len(toy_streets.CLASSES)
+    names = {path.name for path in folders[0].iterdir()}
+    assert "legend.png" in names and "scene_000_overlay.png" in names
+    assert names == {path.name for path in folders[1].iterdir()}
+
+
+def test_run_and_saved_model_find_the_same_boxes(predicted, toy_folder):
+    folders = predicted("detection", "--score", 0.2)
+    for name in BOX_NAMES:
+        first, second = (read_mot(folder / "mot" / f"det_{name}.txt") for folder in folders)
+        np.testing.assert_allclose(first.boxes, second.boxes, atol=0.01)
+        np.testing.assert_array_equal(first.frames, second.frames)
+        # The same boxes in VOC's form, image by image.
+        results = read_voc_results(folders[0] / "voc", BOX_NAMES)[name]
+        np.testing.assert_allclose(sorted(results.scores), sorted(first.confidences), atol=1e-5)
+    for path in (toy_folder / "images").iterdir():
+        assert (folders[0] / f"{path.stem}_boxes.jpg").exists()
+
+
+def test_run_and_saved_model_give_the_same_labels(predicted, toy_folder):
+    folders = predicted("classification", "--score", 0)
+    first, second = (json.loads((folder / "labels.json").read_text()) for folder in folders)
+    assert sorted(first) == sorted(second) == sorted(map(str, (toy_folder / "images").iterdir()))
+    for path, probabilities in first.items():
+        assert list(probabilities) == BOX_NAMES
+        assert probabilities == pytest.approx(second[path], abs=1e-4)
+        assert all(0 <= probability <= 1 for probability in probabilities.values())
+    assert (folders[0] / "scene_000_labels.jpg").exists()
+
+
+WITHOUT_KERAS = """
+import sys
+sys.modules["keras"] = sys.modules["tensorflow"] = None
+from kerasdense.cli.main import main
+from kerasdense.export import predictor
+
+class Served:
+    task, class_names, palette = "segmentation", ["dark", "bright"], [[0, 0, 0], [255, 255, 255]]
+
+    def predict(self, images):
+        return {"labels": images[..., 0] // 128}
+
+predictor.Predictor = lambda path: Served()  # with the runtime of its own
+main()
+"""
+
+
+def test_an_export_is_predicted_with_where_keras_is_not(toy_folder, tmp_path):
+    picture = toy_folder / "images" / "scene_000.png"
+    result = subprocess.run(
+        [
+            sys.executable, "-c", WITHOUT_KERAS, "predict", "--saved-model", "any", picture,
+            "--output", tmp_path,
+        ],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    labels = np.asarray(Image.open(tmp_path / "scene_000.png"))
+    np.testing.assert_array_equal(labels, np.asarray(Image.open(picture))[..., 0] // 128)
+
+
+def test_the_served_boxes_are_pixels_of_pictures_of_any_size(detection_export):
+    predictor = Predictor(detection_export)
+    assert predictor.task == "detection" and predictor.class_names == BOX_NAMES
+    small = np.random.default_rng(0).integers(0, 256, (2, 100, 50, 3), np.uint8)
+    found = predictor.predict(small)
+    assert found["boxes"].shape == (2, 200, 4) and found["boxes"].dtype == np.float32
+    assert found["classes"].dtype == found["num_detections"].dtype == np.int32
+    assert found["boxes"][..., 2].max() <= 50 < found["boxes"][..., 3].max() <= 100
+    # Twice as large without interpolation: the warped picture is not quite the same.
+    large = predictor.predict(np.repeat(np.repeat(small, 6, axis=1), 6, axis=2))
+    assert large["boxes"][..., 3].max() > 500
+    with pytest.raises(ValueError, match="detection model"):
+        predictor.predict_probabilities(small)
+
+
+def test_a_sequence_of_frames_becomes_a_det_txt_that_can_be_evaluated(
+    detection_export, toy_folder, kerasdense, tmp_path
+):
+    frames = tmp_path / "SEQ" / "img1"
+    frames.mkdir(parents=True)
+    (tmp_path / "SEQ" / "seqinfo.ini").write_text("[Sequence]\n")
+    for number, path in zip((3, 7), sorted((toy_folder / "images").iterdir())):
+        Image.open(path).save(frames / f"{number:06d}.jpg")
+    status, _, err = kerasdense(
+        "predict", "--saved-model", detection_export, tmp_path / "SEQ",
+        "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert status == 0, err
+    assert set(read_mot(tmp_path / "out" / "mot" / "det_car.txt").frames) <= {3, 7}
+    (tmp_path / "gt.txt").write_text("3,1,10,10,20,20,1,-1,-1,-1\n")
+    status, out, _ = kerasdense(
+        "evaluate-detections", "--format", "mot", "--ground-truth", tmp_path / "gt.txt",
+        "--detections", tmp_path / "out" / "mot" / "det_car.txt",
+    )  # fmt: skip
+    assert status == 0 and json.loads(out)["ground_truth"] == 1
+
+
+def test_a_broken_picture_is_named_skipped_and_counted(
+    segmentation_run, toy_folder, kerasdense, tmp_path
+):
+    good = next((toy_folder / "images").iterdir())
+    (tmp_path / "broken.png").write_bytes(good.read_bytes()[:500])
+    Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
+    status, out, err = kerasdense(
+        "predict", "--run", segmentation_run, good, tmp_path / "broken.png",
+        tmp_path / "small.png", "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert status == 1 and "[2/3] skipped" in err and "broken.png" in err
+    small = tmp_path / "small.png"
+    assert f"[3/3] skipped {small}: Images too small: expected sides of at least 64 pixels." in err
+    assert "2 could not be predicted, see above" in err and "1 of 3 images predicted" in out
+    assert (tmp_path / "out" / good.name).exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("--run", "{run}", "{place}"), "No images"),
+        (("--run", "{place}", "{images}"), "is no run folder"),
+        (("--saved-model", "{place}", "{images}"), "holds no exported model"),
+        (("{images}",), "one of the arguments --run --saved-model is required"),
+        (("--run", "{run}", "--saved-model", "{run}", "{images}"), "not allowed with argument"),
+    ],
+)
+def test_mistakes_are_named(segmentation_run, toy_folder, arguments, words, kerasdense, tmp_path):
+    places = {"run": segmentation_run, "place": tmp_path, "images": toy_folder / "images"}
+    arguments = [argument.format(**places) for argument in arguments]
+    status, _, err = kerasdense("predict", *arguments, "--output", tmp_path / "out")
+    assert status == 2 and words in err and "Traceback" not in err
+    assert not (tmp_path / "out").exists()
