@@ -98,6 +98,7 @@ def test_attack_needs_label_maps(kerasdense):
     assert status == 2 and "densenet_classifier is no segmentation model" in err
 
 
+@pytest.mark.slow
 def test_cost_counts_each_model_and_measures_its_step(measured):
     dilated = f"{TINY}:output_stride=8"
     result, out = measured("cost", "--models", TINY, dilated, "--size", "64x96", "--turns", 1)
@@ -118,6 +119,7 @@ def test_cost_without_a_step(measured):
     assert macs > 300 * 300 * 64 * 9 * (3 + 64)
 
 
+@pytest.mark.slow
 def test_a_grid_of_steps_and_a_row_that_fails(kerasdense):
     status, out, _ = kerasdense(
         "benchmark", "infer", "--models", TINY, f"{TINY}:prediction_stride=3",
@@ -172,6 +174,7 @@ def toy_data(toy_folder, prepared_dir):
     return flags
 
 
+@pytest.mark.slow
 def test_data_beside_decoding_and_how_a_model_waits_for_it(measured, toy_data):
     result, _ = measured(*toy_data("folder"), "--model", TINY, "--steps", 2)
     assert min(result["images_per_second"].values()) > 0

@@ -263,6 +263,7 @@ def test_xla_finds_the_same(deep):
     assert np.mean(np.abs(plain.images.astype(int) - fast.images) > 2) < 0.01
 
 
+@pytest.mark.slow
 def test_on_jax():
     pytest.importorskip("jax")
     environment = os.environ | {"KERAS_BACKEND": "jax"}

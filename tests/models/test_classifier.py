@@ -114,6 +114,7 @@ def test_bad_blocks_and_weights():
         densenet_classifier(TINY, 3, weights="imagenet")
 
 
+@pytest.mark.slow
 def test_toy_scenes_are_learned_by_heart():
     """Two scenes without a car, two without a pedestrian, two with both: told apart."""
     scenes = [toy_streets.draw_scene("train", index) for index in (3, 22, 42, 53, 0, 1)]

@@ -179,6 +179,7 @@ def layers(model):
     return found
 
 
+@pytest.mark.slow
 def test_recomputation_changes_nothing_but_memory(tmp_path):
     """Outputs, gradients (one SGD step) and moving statistics are those of the plain model."""
     plain = randomize(ladder_densenet(TINY, 3))

@@ -94,6 +94,7 @@ def published_network(state, images):
     return tf.concat(rows, axis=1).numpy()
 
 
+@pytest.mark.slow
 def test_the_model_computes_what_the_published_network_does():
     state = random_state(NUM_CLASSES)
     assert torchvision.count_classes(state, "state.pth") == NUM_CLASSES

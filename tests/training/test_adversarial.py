@@ -131,6 +131,7 @@ def test_mixed_precision_with_xla(tmp_path, policy):
         keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.slow
 def test_it_protects_what_ordinary_training_leaves_open(tmp_path):
     """Two cues tell the class: a faint one that never errs, a strong one that errs in a tenth."""
 
