@@ -175,6 +175,7 @@ def trains(model, images, targets):
             if variable.dtype.startswith(("float", "bfloat"))
         }
 
+    model.optimizer.build(model.trainable_variables)  # else the step is traced twice, for them
     before, steps = values(), int(model.optimizer.iterations)
     for _ in range(20):
         model.reset_metrics()

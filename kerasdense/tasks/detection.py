@@ -103,9 +103,16 @@ class Detection(Task):
         return pipeline.warped_batches(split, self.image_size_of(model), batch_size, targets)
 
     def compile_arguments(self, model):
+        import keras
+
         from kerasdense.models import losses
 
-        metrics = [losses.confidence_loss, losses.localization_loss, losses.positives]
+        # Not the functions themselves: Keras would wrap them during the first step, and a step
+        # that makes variables is traced twice.
+        metrics = [
+            keras.metrics.MeanMetricWrapper(function, name=function.__name__)
+            for function in (losses.confidence_loss, losses.localization_loss, losses.positives)
+        ]
         return {"loss": losses.MultiboxLoss(), "metrics": metrics}
 
     def validate(self, model, samples):

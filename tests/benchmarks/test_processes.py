@@ -13,6 +13,7 @@ from kerasdense.models.cost import total_cost
 TINY = {"blocks": [1, 1, 1, 1]}
 
 
+@pytest.mark.slow
 def test_work_is_measured_and_a_failure_costs_only_its_own_row():
     workloads = {
         "train": Workload("train", "densenet_classifier", TINY, (64, 64), batch_size=2, classes=3),

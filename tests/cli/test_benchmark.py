@@ -62,6 +62,7 @@ def test_export_beside_the_training_graph(small_run, measured):
         assert 0 < batch["largest_relative_difference"] < 1e-4
 
 
+@pytest.mark.slow
 def test_export_of_a_model_with_random_weights(measured):
     model = "ssd300:width=0.015625"
     result, _ = measured("export", "--model", model, "--batch-sizes", 1, "--turns", 1)
@@ -186,11 +187,13 @@ def test_data_without_a_model_is_that_of_label_maps(measured, toy_data):
     assert result["ratio"] > 0 and "waits" not in result
 
 
+@pytest.mark.slow
 def test_data_of_boxes(measured, toy_data):
     result, _ = measured(*toy_data("folder_detection"), "--detection")
     assert result["ratio"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model, name", [
     ("ssd300:width=0.015625", "ssd300"), (TINY_CLASSIFIER, "densenet_classifier"),
 ])  # fmt: skip

@@ -359,7 +359,11 @@ def test_a_model_without_a_known_graph_is_refused():
         (lambda: fcn_vgg16(3, skips=(16,), weights=None, fc_width=8), 0),
         (lambda: ssd300(2, weights=None, width=1 / 16), 0),
         # 49 convolutions and the projections of the four stages, each with its normalization.
-        (lambda: fcn_resnet50(3, output_stride=8, skips=(4,), weights=None), 53),
+        pytest.param(
+            lambda: fcn_resnet50(3, output_stride=8, skips=(4,), weights=None),
+            53,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_models_of_the_package(build, merged):

@@ -510,6 +510,7 @@ def test_arrays_that_do_not_fit():
 # --- size --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evaluate", EVALUATORS)
 def test_a_million_detections_in_twenty_seconds_of_one_core(evaluate):
     # 5,000 images x 200 detections x 20 classes; three detections near each of 40,000 objects.

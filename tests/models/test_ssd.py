@@ -7,9 +7,10 @@ from conftest import trains
 from models.parameters import convolution, vgg16_parameters
 from small_models import with_policy
 
+from kerasdense import tasks
 from kerasdense.boxes.anchors import encode_targets, ssd300_anchors, ssd512_anchors
 from kerasdense.models import ssd300, ssd512
-from kerasdense.models.losses import MultiboxLoss, confidence_loss, localization_loss, positives
+from kerasdense.models.losses import confidence_loss, localization_loss
 from kerasdense.models.ssd import anchors_of
 
 SMALL = {"weights": None, "width": 1 / 16}
@@ -200,12 +201,8 @@ def test_trains_a_step(name, policy, jit_compile):
     model = with_policy(policy, build, 3, **SMALL)
     for layer in ("block4_norm", "head1_classes", "head2_boxes", "raw"):
         assert model.get_layer(layer).compute_dtype == "float32"
-    model.compile(
-        keras.optimizers.SGD(1e-3),
-        MultiboxLoss(),
-        metrics=[confidence_loss, localization_loss, positives],
-        jit_compile=jit_compile,
-    )
+    arguments = tasks.of_model(model).compile_arguments(model)
+    model.compile(keras.optimizers.SGD(1e-3), **arguments, jit_compile=jit_compile)
     targets = targets_of_all_sizes(anchors)
     logs = trains(model, images_for(model), targets)
     np.testing.assert_allclose(

@@ -122,6 +122,7 @@ def test_a_hardened_run_resumes_to_the_same_weights(tmp_path, capsys):
     assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(whole.get_weights(), plain.get_weights()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_with_xla(tmp_path, policy):
     keras.config.set_dtype_policy(policy)
