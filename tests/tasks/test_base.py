@@ -20,6 +20,7 @@ def depth(monkeypatch):
         monkeypatch.setattr(rooms, "__path__", [*rooms.__path__, FOURTH])
 
 
+@pytest.mark.slow
 def test_a_fourth_task_is_fitted_evaluated_predicted_and_exported(depth, kerasdense, tmp_path):
     assert "depth" in tasks.names() and "depth" in recipes.names()
     run, toy = tmp_path / "run", tmp_path / "toy"
