@@ -199,10 +199,12 @@ def random_model(named, classes):
     import keras
     import numpy as np
 
+    from kerasdense.models.layers import leaf_layers
+
     keras.utils.set_random_seed(0)
     model = logits_alone(named.load(classes))
     rng = np.random.default_rng(0)
-    for layer in model.layers:
+    for layer in leaf_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0  # the next batch's moments replace the old ones
             layer.gamma.assign(rng.uniform(0.5, 1.5, layer.gamma.shape))

@@ -4,13 +4,20 @@ import math
 
 import keras
 
+from kerasdense.models.layers import Recompute
+
 # Layers whose outputs the backward pass keeps: the figure the papers' cost comparisons use.
-KEPT_OUTPUTS = (keras.layers.Conv2D, keras.layers.BatchNormalization, keras.layers.Concatenate)
+KEPT_OUTPUTS = (
+    keras.layers.Conv2D,
+    keras.layers.BatchNormalization,
+    keras.layers.Concatenate,
+    Recompute,
+)
 BYTES = 4  # float32
 
 
 def layer_costs(model, size):
-    """Costs of each layer of a flat model for one image, without running it.
+    """Costs of each layer of a model for one image, without running it.
 
     Args:
         model: a functional model on images `[B, H, W, 3]`.
@@ -20,28 +27,33 @@ def layer_costs(model, size):
         A list of dicts, one a layer, in the model's order: `name`, `type`, `shape` (of the
         output for one image), `parameters`, `macs` (multiply-adds of convolutions and dense
         layers) and `activation_bytes` (float32 outputs of convolutions, batch normalizations and
-        concatenations, which training keeps; 0 for other layers).
+        concatenations, which training keeps; 0 for other layers). The layers inside a `Recompute`
+        stand before it as `block/layer`; training keeps nothing of them but the block's output.
 
     Raises:
         ValueError: If the model cannot process images of that size.
     """
+    return list(_costs(model, keras.KerasTensor((1, *size, 3), dtype="uint8")))
+
+
+def _costs(model, inputs):
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    every_output = keras.Model(model.inputs, [layer.output for layer in layers])
-    images = keras.KerasTensor((1, *size, 3), dtype="uint8")
-    specs = every_output.compute_output_spec(images)
-    return [
-        {
+    every_map = keras.Model(model.inputs, [[layer.input, layer.output] for layer in layers])
+    for layer, (taken, given) in zip(layers, every_map.compute_output_spec(inputs)):
+        recomputed = isinstance(layer, Recompute)
+        if recomputed:
+            for inner in _costs(layer.layer, taken):
+                yield inner | {"name": f"{layer.layer.name}/{inner['name']}", "activation_bytes": 0}
+        yield {
             "name": layer.name,
             "type": type(layer).__name__,
-            "shape": tuple(spec.shape[1:]),
-            "parameters": layer.count_params(),
-            "macs": _macs(layer, spec.shape),
+            "shape": tuple(given.shape[1:]),
+            "parameters": 0 if recomputed else layer.count_params(),
+            "macs": _macs(layer, given.shape),
             "activation_bytes": (
-                BYTES * math.prod(spec.shape) if isinstance(layer, KEPT_OUTPUTS) else 0
+                BYTES * math.prod(given.shape) if isinstance(layer, KEPT_OUTPUTS) else 0
             ),
         }
-        for layer, spec in zip(layers, specs)
-    ]
 
 
 def total_cost(model, size):

@@ -235,6 +235,17 @@ class Recompute(keras.layers.Wrapper):
         return self.layer.compute_output_shape(input_shape)
 
 
+def leaf_layers(model):
+    """Yields all layers of a model, instead of wrappers and nested models those inside them."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Wrapper):
+            layer = layer.layer
+        if isinstance(layer, keras.Model):
+            yield from leaf_layers(layer)
+        else:
+            yield layer
+
+
 @keras.saving.register_keras_serializable(package="kerasdense")
 class L2Normalization(keras.layers.Layer):
     """Scales each position's vector of a map [B, H, W, C] to length 1, then each channel.

@@ -10,9 +10,9 @@ import zlib
 from pathlib import Path
 
 import h5py
-import keras
 
 from kerasdense.models.backbones import BACKBONE_LAYERS, IMAGENET_NETWORKS, VGG16_SSD_TAPS
+from kerasdense.models.layers import leaf_layers
 
 WEIGHT_ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
 CLASSIFIER_NAMES = {"fc6": "fc1", "fc7": "fc2"}
@@ -89,7 +89,7 @@ def load_weights(model, architecture, weights):
         arrays = _arrays_of_model(_imagenet_network(architecture))
     else:
         arrays = _arrays_of_file(Path(weights))
-    layers = [layer for layer in _layers(model) if layer.weights]
+    layers = [layer for layer in leaf_layers(model) if layer.weights]
     names = {layer.name for layer in layers}
     targets = [
         layer
@@ -138,20 +138,9 @@ def _subsample_classifier(arrays):
             arrays[layer] = [kernel, bias[:: steps[-1]]]
 
 
-def _layers(model):
-    """All layers, those of nested models included."""
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Wrapper):
-            layer = layer.layer
-        if isinstance(layer, keras.Model):
-            yield from _layers(layer)
-        else:
-            yield layer
-
-
 def _arrays_of_model(model):
     """{layer name: [array]} of a model."""
-    return {layer.name: layer.get_weights() for layer in _layers(model)}
+    return {layer.name: layer.get_weights() for layer in leaf_layers(model)}
 
 
 def _imagenet_network(architecture):

@@ -5,11 +5,33 @@ import re
 
 import keras
 
+from kerasdense.models.layers import leaf_layers
+
+
+@keras.saving.register_keras_serializable(package="kerasdense")
+class TwoRates(keras.optimizers.MultiOptimizer):
+    """Keras' MultiOptimizer, but for what `global_clipnorm` means: the length of all gradients.
+
+    Keras' optimizers inside it each see, and would clip, the gradients of their own variables.
+
+    `optimizer_map`: `keras.optimizers.OptimizerMap`; `global_clipnorm`: None for no limit.
+    """
+
+    def __init__(self, optimizer_map, global_clipnorm=None, **kwargs):
+        super().__init__(optimizer_map, **kwargs)
+        self.global_clipnorm = global_clipnorm
+
+    def apply(self, grads, trainable_variables=None):
+        super().apply(self._clip_gradients(grads), trainable_variables)
+
+    def get_config(self):
+        return {**super().get_config(), "global_clipnorm": self.global_clipnorm}
+
 
 def add_weight_decay(model, weight_decay):
     """Gives every convolution's kernel an L2 term, also in its configuration, to be saved."""
     if weight_decay:
-        for layer in model.layers:
+        for layer in leaf_layers(model):
             if isinstance(layer, keras.layers.Conv2D):
                 layer.kernel_regularizer = keras.regularizers.L2(weight_decay / 2)
                 layer.kernel.regularizer = layer.kernel_regularizer
@@ -37,8 +59,10 @@ def grouped(model, make_optimizer, pretrained, average_weights=None):
     # One regular expression of all paths: a map from single paths would become as many
     # optimizers when it is loaded again.
     pattern = "|".join(re.escape(path) for path in slow)
-    optimizers = keras.optimizers.OptimizerMap(made(False), {pattern: made(True)})
-    return keras.optimizers.MultiOptimizer(optimizers)
+    fast_one, slow_one = made(False), made(True)
+    length = fast_one.global_clipnorm
+    fast_one.global_clipnorm = slow_one.global_clipnorm = None
+    return TwoRates(keras.optimizers.OptimizerMap(fast_one, {pattern: slow_one}), length)
 
 
 def optimizers_of(model):

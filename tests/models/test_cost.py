@@ -28,6 +28,27 @@ def test_costs_of_two_layers():
     }
 
 
+def test_recomputed_blocks_cost_their_multiply_adds_and_keep_their_outputs_alone():
+    plain, recomputed = (
+        {
+            layer["name"]: layer
+            for layer in layer_costs(ladder_densenet((1, 2, 1, 1), 5, **options), (64, 96))
+        }
+        for options in ({}, {"recompute": True})
+    )
+    inner = {name.split("/")[-1]: layer for name, layer in recomputed.items()}
+    blocks = {name for name in inner if name.endswith("_recompute")}
+    assert inner.keys() - blocks == plain.keys() and len(blocks) == 4
+    for name in plain:
+        assert inner[name]["macs"] == plain[name]["macs"]
+        assert inner[name]["parameters"] == plain[name]["parameters"]
+    assert recomputed["conv3/conv3_block2_2_conv"]["macs"] > 0
+    assert recomputed["conv3/conv3_block2_2_conv"]["activation_bytes"] == 0
+    # At stride 8: half of 64 + 32 channels pass the transition, and two layers add 32 each.
+    assert recomputed["conv3_recompute"]["shape"] == plain["conv3_block2_concat"]["shape"]
+    assert recomputed["conv3_recompute"]["activation_bytes"] == 4 * 8 * 12 * (48 + 2 * 32)
+
+
 @pytest.mark.parametrize(
     "strides, gmac, mib",
     [((32, 32), 26.4, 1144), ((8, 4), 75.5, 2865), ((32, 4), 39.2, 1305)],

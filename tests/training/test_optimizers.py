@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from training.toy import fit, lines, toy_model
 
+from kerasdense.models import ladder_densenet
 from kerasdense.training import optimizers
 
 
@@ -73,6 +74,30 @@ def test_pretrained_variables_have_their_own_rate(tmp_path, capsys):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("rate", [1.0, 0.5])
+def test_the_length_of_all_gradients_is_limited_whatever_the_groups(rate, tmp_path):
+    images = keras.Input((1,))
+    x = keras.layers.Dense(1, use_bias=False, name="old")(images)
+    model = keras.Model(images, keras.layers.Dense(1, use_bias=False, name="new")(x))
+    optimizer = optimizers.grouped(
+        model,
+        lambda is_pretrained: keras.optimizers.SGD(
+            rate if is_pretrained else 1.0, global_clipnorm=10.0
+        ),
+        {"old/kernel"},
+    )
+    model.compile(optimizer)
+    model.optimizer.build(model.trainable_variables)
+    model.save(tmp_path / "model.keras")
+    for each in (model, keras.models.load_model(tmp_path / "model.keras")):
+        # 30 and 40 are 50 long together: a fifth of each is left, 6 and 8.
+        before = [np.array(variable) for variable in each.trainable_variables]
+        gradients = [keras.ops.full((1, 1), length) for length in (30.0, 40.0)]
+        each.optimizer.apply(gradients, each.trainable_variables)
+        old, new = (b - np.array(v) for b, v in zip(before, each.trainable_variables))
+        assert old.item() == pytest.approx(6 * rate) and new.item() == pytest.approx(8)
+
+
 def decay_of(model):
     return float(sum(model.losses))
 
@@ -89,6 +114,16 @@ def test_weight_decay_is_half_the_square_of_kernels(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert decay_of(loaded) == pytest.approx(decay_of(model), rel=1e-5)
+
+
+def test_recomputed_blocks_decay_like_others():
+    plain, recomputed = (
+        ladder_densenet((1, 1, 1, 1), 3, recompute=recompute) for recompute in (False, True)
+    )
+    recomputed.set_weights(plain.get_weights())
+    for model in (plain, recomputed):
+        optimizers.add_weight_decay(model, 0.02)
+    assert decay_of(recomputed) == pytest.approx(decay_of(plain), rel=1e-5)
 
 
 def test_without_decay_nothing_is_added():
