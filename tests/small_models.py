@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from kerasdense import tasks
 from kerasdense.models import ssd300
+from kerasdense.models.layers import DilatedConv2D
 
 NAMES = ["road", "car", "tree", "sky"]
 PALETTE = [[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]]
@@ -22,6 +23,20 @@ def small_model(policy="float32", classes=4, auxiliary=False):
     logits = keras.layers.Activation("linear", dtype="float32", name="logits")(x)
     outputs = {"logits": logits, "auxiliary_logits": -logits} if auxiliary else logits
     return _with_moments(keras.Model(images, outputs, name="small"))
+
+
+def small_dilated_model():
+    """As `small_model`, with convolutions of two dilation rates, and batch normalization to fold.
+
+    The kernel of the last has an even side: its padding differs from side to side.
+    """
+    keras.utils.set_random_seed(0)
+    images, x = _features("float32")
+    for rate, side in ((2, 3), ((4, 3), (3, 2))):
+        x = DilatedConv2D(8, side, padding="same", dilation_rate=rate, use_bias=False)(x)
+        x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    x = DilatedConv2D(4, 3, padding="same", dilation_rate=2, name="scores")(x)
+    return _with_moments(keras.Model(images, x, name="small_dilated"))
 
 
 def small_classifier(policy="float32", classes=3):

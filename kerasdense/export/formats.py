@@ -57,8 +57,30 @@ def _write_onnx(served, functions, directory, precision):
     proto, _ = tf2onnx.convert.from_function(
         served.serving_default, function.structured_input_signature[1].values(), opset=OPSET
     )
+    _pad_in_numbers(proto.graph)
     directory.mkdir()
     onnx.save(proto, directory / FILES["onnx"])
+
+
+def _pad_in_numbers(graph):
+    """Writes the padding of dilated convolutions as numbers, in place.
+
+    Where sizes are free, tf2onnx writes "as much as keeps the size", which ONNX Runtime refuses
+    beside a dilation. With a stride of 1, which Keras demands of them, it is the same for each
+    size. The layers cannot pad so: on CPUs TensorFlow has no gradient of it.
+    """
+    import onnx
+
+    for node in graph.node:
+        options = {each.name: each for each in node.attribute}
+        value = {name: onnx.helper.get_attribute_value(each) for name, each in options.items()}
+        dilations = value.get("dilations", [1])
+        if node.op_type != "Conv" or value.get("auto_pad") != b"SAME_UPPER" or max(dilations) == 1:
+            continue
+        total = [rate * (side - 1) for rate, side in zip(dilations, value["kernel_shape"])]
+        pads = [each // 2 for each in total] + [each - each // 2 for each in total]
+        node.attribute.remove(options["auto_pad"])
+        node.attribute.append(onnx.helper.make_attribute("pads", pads))
 
 
 def _write_openvino(served, functions, directory, precision):

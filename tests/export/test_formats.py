@@ -11,6 +11,8 @@ from small_models import (
     RUNTIMES,
     logits_of,
     pictures,
+    randomize,
+    small_dilated_model,
     small_model,
     small_task,
     smooth_pictures,
@@ -21,7 +23,8 @@ from kerasdense.export import parity, predictor
 from kerasdense.export.artefact import export
 from kerasdense.export.formats import FORMATS
 from kerasdense.export.predictor import Predictor
-from kerasdense.export.signatures import Form
+from kerasdense.export.signatures import PRECISIONS, Form
+from kerasdense.models import ladder_densenet
 
 KINDS = ("segmentation", "detection", "classification")
 CASES = [
@@ -38,6 +41,10 @@ PICTURES = {
 }
 
 
+def dilated_ladder_densenet():
+    return randomize(ladder_densenet((1, 1, 1, 1), 4, weights=None, output_stride=8))
+
+
 @pytest.mark.parametrize("kind, format, precision", CASES)
 def test_every_format_agrees_with_the_model(
     exported_predictor, exported_reference, kind, format, precision
@@ -49,6 +56,24 @@ def test_every_format_agrees_with_the_model(
     for images in PICTURES[kind]:
         figures = parity.compare(exported.predict, reference, task, [images])
         assert figures.get("sought", 11) > 10, "the test needs detections"
+        assert not parity.exceeded(task, figures, precision), figures
+
+
+@pytest.mark.parametrize(
+    "build, format, precision",
+    [
+        *itertools.product([small_dilated_model], FORMATS, PRECISIONS),
+        (dilated_ladder_densenet, "onnx", "float32"),
+    ],
+)
+def test_every_format_takes_dilated_convolutions(tmp_path, build, format, precision):
+    pytest.importorskip(CONVERTERS.get(format, "tensorflow"))
+    pytest.importorskip(RUNTIMES.get(format, "tensorflow"))
+    model, task = build(), small_task("segmentation")
+    exported = Predictor(export(model, task, tmp_path / "name", Form(format, precision)))
+    reference = parity.Reference(model, task)
+    for images in PICTURES["segmentation"]:
+        figures = parity.compare(exported.predict, reference, task, [images])
         assert not parity.exceeded(task, figures, precision), figures
 
 
