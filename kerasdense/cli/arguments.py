@@ -169,3 +169,18 @@ def add_run(parser, required=True):
 def add_xla(parser):
     """`--xla auto|on|off`."""
     parser.add_argument("--xla", choices=XLA, default="auto", help="auto: on where a GPU is")
+
+
+def add_verbose(parser):
+    """`--verbose`, of a parser and of all that it holds."""
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        # Else that of a sub-command would undo the one that stands before its name.
+        default=argparse.SUPPRESS,
+        help="show what TensorFlow tells of itself, too (default: its errors)",
+    )
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for nested in action.choices.values():
+                add_verbose(nested)

@@ -5,7 +5,8 @@ import importlib
 import sys
 
 from kerasdense import __version__
-from kerasdense.cli.arguments import Formatter
+from kerasdense.cli.arguments import Formatter, add_verbose
+from kerasdense.cli.start_up import quiet_tensorflow
 
 # Name, file of this folder, and what it does.
 COMMANDS = (
@@ -52,6 +53,7 @@ def parser_of(name):
         prog=f"kerasdense {name}", description=module.__doc__, formatter_class=Formatter
     )
     module.add_arguments(parser)
+    add_verbose(parser)
     return parser
 
 
@@ -60,6 +62,8 @@ def _run(arguments):
     if arguments and arguments[0] in names:
         parsed = parser_of(arguments[0]).parse_args(arguments[1:])
         parsed.command_line = arguments
+        if not vars(parsed).pop("verbose", False):  # no argument of a command, nor of a recipe
+            quiet_tensorflow()
         return module_of(arguments[0]).run(parsed)
     lines = [f"  {name:<{max(map(len, names))}}  {text}" for name, _, text in COMMANDS]
     parser = argparse.ArgumentParser(

@@ -16,10 +16,10 @@ import pytest
 from conftest import REPOSITORY
 
 from kerasdense import __version__, cli, recipes
-from kerasdense.cli import main, make_toy_streets
+from kerasdense.cli import fit, main, make_toy_streets
 
 NAMES = [name for name, *_ in main.COMMANDS]
-SHARED = {"main", "arguments"}  # files of the program that are no commands
+SHARED = {"main", "arguments", "start_up"}  # files of the program that are no commands
 HEAVY = ("keras", "tensorflow", "tensorflow_datasets", "matplotlib", "keras_cv", "jax")
 TEXTS = sorted(
     path
@@ -193,6 +193,20 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch, tmp_path):
     monkeypatch.setattr(make_toy_streets, "run", lambda arguments: {}["missing"])
     with pytest.raises(KeyError, match="missing"):
         main.main(["make-toy-streets", "--output", tmp_path])
+
+
+def test_verbose_stands_anywhere_and_is_no_argument_of_a_command(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(main, "quiet_tensorflow", lambda: asked.append("quiet"))
+    monkeypatch.setattr(fit, "run", lambda arguments: asked.append(vars(arguments)))
+    flags = ["fcn", "--dataset", "toy_streets", "--workdir", tmp_path]
+    for line in (["fit", *flags], ["fit", *flags, "--verbose"], ["fit", "--verbose", *flags]):
+        with pytest.raises(SystemExit):
+            main.main(line)
+    assert [each for each in asked if each == "quiet"] == ["quiet"] and asked[0] == "quiet"
+    recorded = [each for each in asked if each != "quiet"]
+    # Else a run could be resumed with the same flag alone.
+    assert len(recorded) == 3 and not any("verbose" in each for each in recorded)
 
 
 def test_the_status_is_that_of_the_command(kerasdense, monkeypatch, tmp_path):
