@@ -137,7 +137,7 @@ def model_option(text):
 
 
 def add_dataset(parser, required=True):
-    """`--dataset`, `--source` and `--prepared-dir`, as all commands that read data have them."""
+    """`--dataset` and what goes with it, as all commands that read data have them."""
     parser.add_argument(
         "--dataset",
         required=required,
@@ -155,6 +155,13 @@ def add_dataset(parser, required=True):
         help="where the prepared form of datasets is kept (default: "
         + ("~/tensorflow_datasets)" if required else "the run's own)"),
     )
+    parser.add_argument(
+        "--mask-values",
+        type=integers,
+        metavar="V0,V1,...",
+        help="for --dataset folder: the values in the masks of class 0, 1, ..., such as 0,255 "
+        "(default: " + ("their indices, 0,1,...)" if required else "the run's own)"),
+    )
 
 
 def add_run(parser, required=True):
@@ -163,6 +170,20 @@ def add_run(parser, required=True):
 
     parser.add_argument(
         "--run", type=Path, required=required, metavar="RUN", help="a run folder, made by fit"
+    )
+
+
+def add_measured_split(parser):
+    """`--split`, and the flag without which it is none that a run was trained on."""
+    parser.add_argument(
+        "--split",
+        help="of the dataset, to measure on (default: the validation split of the run; of another "
+        "dataset val)",
+    )
+    parser.add_argument(
+        "--allow-trained",
+        action="store_true",
+        help="measure on a split that the run was trained on, too, and say so (default: refuse)",
     )
 
 

@@ -398,7 +398,11 @@ def of_dataset(job, split):
 
     arguments, judge = job.arguments, job.judge
     builder, name = run_folder.load_dataset(
-        job.facts, arguments.dataset, arguments.source, arguments.prepared_dir
+        job.facts,
+        arguments.dataset,
+        arguments.source,
+        arguments.prepared_dir,
+        arguments.mask_values,
     )
     batches = judge.task.eval_batches(judge.model, builder, split)
     count = min(builder.info.splits[split].num_examples, arguments.limit or np.inf)

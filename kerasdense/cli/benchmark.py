@@ -146,7 +146,9 @@ def data(arguments):
     from kerasdense.data import datasets
 
     named = arguments.model or model(DETECTOR if arguments.detection else SEGMENTER)
-    builder = datasets.load(arguments.dataset, arguments.source, arguments.prepared_dir)
+    builder = datasets.load(
+        arguments.dataset, arguments.source, arguments.prepared_dir, arguments.mask_values
+    )
     network = data.model_for(named, builder)
     if arguments.detection and network.input.shape[1] is None:
         raise ValueError(f"--model {named}: expected ssd300 or ssd512 with --detection.")

@@ -152,17 +152,22 @@ def encode_example(pair, objects, tally):
     """Reads the image of a pair and encodes it with its boxes, for `box_features`.
 
     Boxes become relative to the image's own size, whatever size is stated, and are clipped to it;
-    boxes without area or wholly outside are dropped.
+    boxes without area or wholly outside are dropped. Boxes whose stated size is that of the stored
+    pixels of an image that is turned by EXIF, where it differs, are turned with it.
 
     Raises:
         ValueError: an unreadable image.
     """
-    encoded, image = reading.read_image(pair.image)
-    width, height = image.size
+    photo = reading.read_image(pair.image)
+    is_of_stored = photo.is_of_stored(objects.size)
+    upright = objects.boxes
+    if is_of_stored:
+        upright = reading.turned_boxes(upright, photo.stored_size, photo.orientation)
+    height, width = photo.size
     extent = np.array([width, height, width, height], np.float64)
-    clipped = np.clip(objects.boxes, 0, extent)  # [N, 4]
+    clipped = np.clip(upright, 0, extent)  # [N, 4]
     boxes = (clipped / extent).astype(np.float32)  # [N, 4]
-    overhang = np.abs(clipped - objects.boxes).max(axis=1)  # [N]
+    overhang = np.abs(clipped - upright).max(axis=1)  # [N]
     is_inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # [N]
     kept = objects.has_area & is_inside  # [N]
     is_clipped = kept & (overhang > 0)  # [N]
@@ -173,11 +178,12 @@ def encode_example(pair, objects, tally):
     tally.add_odd("dropped boxes outside", (objects.has_area & ~is_inside).sum(), pair.name)
     tally.add_odd("clipped boxes", is_clipped.sum(), pair.name)
     tally.overhang = max(tally.overhang, overhang[is_clipped].max(initial=0.0))
-    tally.add_odd("stated size absent or wrong", objects.size != (height, width), pair.name)
-    is_turned = image.getexif().get(reading.EXIF_ORIENTATION, 1) != 1
-    tally.add_odd("EXIF orientation not applied", is_turned, pair.name)
+    is_wrong = not is_of_stored and objects.size != photo.size
+    tally.add_odd("stated size absent or wrong", is_wrong, pair.name)
+    tally.add_odd("pictures turned by EXIF orientation", photo.orientation != 1, pair.name)
+    tally.add_odd("annotations of the stored pixels turned with them", is_of_stored, pair.name)
     return {
-        "image": encoded,
+        "image": photo.encoded,
         "boxes": boxes[kept],
         "labels": labels,
         "difficult": difficult,

@@ -2,12 +2,17 @@
 
 All hold `image` uint8 [H, W, 3] RGB and `file_name` text. Segmentation: `mask` uint8 [H, W, 1]
 class index, 255 = ignore. Detection, N objects (may be 0): `boxes` float32 [N, 4] xyxy relative to
-the image (0..1, continuous), `labels` int64 [N], `difficult` bool [N].
-`builder.info.metadata` holds `class_names` (list of str) and `palette` (list of [r, g, b]).
+the image (0..1, continuous), `labels` int64 [N], `difficult` bool [N]. Images are upright: turned
+by their EXIF orientation, and their truth with them.
+`builder.info.metadata` holds `class_names` (list of str) and `palette` (list of [r, g, b]); where
+there are masks, `pixels` {split: those of each class, then those ignored} and `stored_values`.
 toy_streets has both kinds; its `box_class_names` and `box_palette` are for boxes.
 """
 
-from kerasdense.data import preparation
+import dataclasses
+from pathlib import Path
+
+from kerasdense.data import files, preparation
 from kerasdense.data.sources.camvid import Camvid
 from kerasdense.data.sources.cityscapes import Cityscapes
 from kerasdense.data.sources.folder import Folder
@@ -29,18 +34,24 @@ DATASETS = {
 }
 
 
-def load(name, source=None, prepared_dir=None):
+MASKS = "mask"  # the feature by which a dataset of masks is known
+BOXES = "boxes"
+
+
+def load(name, source=None, prepared_dir=None, mask_values=None):
     """Returns the prepared TFDS builder of a dataset; prepares it first where that is needed.
 
     The prepared form lies in prepared_dir/DATASET/CONFIG-FINGERPRINT/VERSION, the fingerprint
     being made of the source's path and its files' names, sizes and times: a source that was edited
-    is prepared anew. One line says where it lies, another what was odd about the boxes when they
-    were prepared. Nothing in the source is written.
+    is prepared anew. One line says where it lies; when it is prepared, another for each split what
+    its masks show, or what was odd about its boxes. Nothing in the source is written.
 
     Args:
         name: "camvid", or with a configuration "cityscapes/ladder"; the first is the default.
         source: The dataset's folder; None for toy_streets, which is generated.
         prepared_dir: Where prepared forms lie; None is TFDS' default (~/tensorflow_datasets).
+        mask_values: for "folder", the values that its masks store: the i-th is class i. None: each
+            is the class of that index. 255 means ignore where it is not listed.
 
     Raises:
         ValueError: an unknown name, or a file that is not as it should be.
@@ -57,6 +68,12 @@ def load(name, source=None, prepared_dir=None):
             f"Unknown configuration '{config}' of {dataset}: there are "
             f"{', '.join(builder_class.CONFIGS)}."
         )
+    if mask_values is not None and builder_class is not Folder:
+        raise ValueError(
+            f"--mask-values is for the masks of your own data, --dataset folder; {dataset} has "
+            f"{'masks of fixed values' if MASKS in builder_class.TRUTH else 'no masks'}. Leave it "
+            "out."
+        )
     if builder_class is ToyStreets:
         if source is not None:
             raise ValueError(f"{dataset} is generated and takes no source; received '{source}'.")
@@ -64,8 +81,72 @@ def load(name, source=None, prepared_dir=None):
     if source is None:
         raise ValueError(f"{dataset} needs a source folder (source, --source).")
     found = builder_class.find(source, config)
+    if mask_values is not None:
+        found = _with_mask_values(found, tuple(mask_values))
     key = preparation.fingerprint(found)
     return preparation.prepare(builder_class, config, found, key, prepared_dir)
+
+
+def check_truth(name, features):
+    """Raises ValueError where a dataset, by its name, lacks the truth among `features`.
+
+    `features`: names of what is to be read of an example. The message names datasets that have it.
+    """
+    builder_class = DATASETS.get(name.partition("/")[0])
+    wanted = next((truth for truth in (BOXES, MASKS) if truth in features), None)
+    if builder_class is None or wanted is None or wanted in builder_class.TRUTH:
+        return
+    having = [other for other, each in DATASETS.items() if wanted in each.TRUTH]
+    own = (FolderDetection if wanted == BOXES else Folder).name
+    words = {BOXES: "boxes", MASKS: "masks (label maps)"}
+    raise ValueError(
+        f"--dataset {name} holds {words[builder_class.TRUTH[0]]}, expected {words[wanted]}: take "
+        f"{own} for your own data, or {', '.join(other for other in having if other != own)}."
+    )
+
+
+def has_own_classes(builder):
+    """Whether the classes of a prepared dataset are the user's own, no fixed list."""
+    return bool(_source(builder).class_names)
+
+
+def is_hashed(builder):
+    """Whether the splits of a prepared dataset were chosen by a hash (`files.hashed_splits`)."""
+    return _source(builder).is_hashed
+
+
+def _source(builder):
+    """The `Source` of a builder; an empty one where it has none."""
+    source = getattr(getattr(builder, "builder_config", None), "source", None)
+    return source or files.Source(Path(), {})
+
+
+def unseen_classes(builder, split):
+    """Names of the classes that no pixel of the masks of a split has; all if all are ignored.
+
+    None where the dataset does not tell.
+    """
+    pixels = builder.info.metadata.get("pixels", {}).get(split)
+    if pixels is None:
+        return None
+    names, _ = classes(builder, "mask")
+    return [name for name, count in zip(names, pixels) if not count]
+
+
+def _with_mask_values(source, values):
+    """The `Source` of a folder whose masks store its classes as `values`."""
+    names, written = source.class_names, ",".join(map(str, values))
+    if len(values) != len(names):
+        raise ValueError(
+            f"--mask-values {written}: expected a value for each of the {len(names)} classes "
+            f"{', '.join(names)}, received {len(values)}."
+        )
+    if len(set(values)) < len(values) or not 0 <= min(values) <= max(values) <= 255:
+        raise ValueError(
+            f"--mask-values {written}: expected different values from 0 to 255, as 8-bit masks "
+            "store them."
+        )
+    return dataclasses.replace(source, mask_values=values)
 
 
 def classes(builder, kind):

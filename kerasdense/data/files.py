@@ -6,10 +6,20 @@ A builder lists the pairs of a source folder, split by split: a `Source`.
 import dataclasses
 import hashlib
 import itertools
-from pathlib import Path
+import os
+from pathlib import Path, PurePosixPath
+
+from kerasdense.data import formats
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # of own data
-VAL_SHARE = 0.2  # of the images of own data that come without split lists
+VAL_SHARE = 0.2  # of the images of own data that come without split lists, about
+SPLIT_FOLDERS = {  # names of sub-folders of the images that are splits
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +38,30 @@ class Pair:
 class Source:
     """What a builder reads: the folder, the pairs of each split, and the lists that name them.
 
-    `class_names` where they are the source's own.
+    `class_names` where they are the source's own; `mask_values`: the values by which its label
+    maps store these, if they are others than 0, 1, ...; `is_hashed`: the splits are those of
+    `hashed_splits`.
     """
 
     root: Path
     splits: dict[str, list[Pair]]
     lists: tuple[Path, ...] = ()
     class_names: tuple[str, ...] = ()
+    mask_values: tuple[int, ...] = ()
+    is_hashed: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """The splits of own data, {name: its pairs}; `origins`: {name: the list or folder that says so}
+
+    `lists`: the list files that were read; `is_hashed`: there were none, a hash chose.
+    """
+
+    pairs: dict[str, list[Pair]]
+    origins: dict[str, Path]
+    lists: tuple[Path, ...] = ()
+    is_hashed: bool = False
 
 
 def require_folder(folder, dataset, expected):
@@ -69,6 +96,31 @@ def read_list(path):
     return lines
 
 
+def walk(folder):
+    """The files below a folder, sorted; linked folders are entered, hidden files left out.
+
+    Hidden are names that begin with a dot, such as the `._a.jpg` that macOS puts beside `a.jpg`. A
+    link to a folder that it lies in is not followed.
+    """
+    found = []
+    above = {str(folder): {os.path.realpath(folder)}}  # where each folder lies, links resolved
+    for place, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+        entered = []
+        for name in folders:
+            path = os.path.join(place, name)
+            real = os.path.realpath(path)
+            if not name.startswith(".") and real not in above[place]:
+                above[path] = above[place] | {real}
+                entered.append(name)
+        folders[:] = entered  # os.walk enters these
+    return sorted(path for path in found if path.is_file())
+
+
+def _raise(error):
+    raise error
+
+
 def images_by_stem(folder):
     """Returns {stem: path} of the images below a folder; a stem is the path without suffix.
 
@@ -76,8 +128,8 @@ def images_by_stem(folder):
         ValueError: two images of one stem, such as a.jpg and a.png.
     """
     found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+    for path in walk(folder):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
             stem = path.relative_to(folder).with_suffix("").as_posix()
             if stem in found:
                 raise ValueError(
@@ -88,8 +140,36 @@ def images_by_stem(folder):
     return found
 
 
+def own_splits(dataset, root, pairs, images, lists, names):
+    """Returns the `Splits` of own data.
+
+    They are given by lists, else by the sub-folders of the images, else by a hash.
+
+    Args:
+        dataset: its name, for messages.
+        root: its folder.
+        pairs: all pairs.
+        images: the folder of the images.
+        lists: the folder of the lists SPLIT.txt of pairs' names; it may be absent or without lists.
+        names: of the splits that lists give; the first must be there.
+
+    Raises:
+        FileNotFoundError: no list of the first split, or a list names what is not there.
+        ValueError: an empty list, splits that share images, too few images, or images beside the
+            folders of the splits.
+    """
+    if any(not path.name.startswith(".") for path in lists.glob("*.txt")):
+        return listed_splits(lists, names, pairs, images)
+    folders = [name for name in SPLIT_FOLDERS if (images / name).is_dir()]
+    if folders:
+        return split_folders(dataset, images, folders, pairs)
+    return hashed_splits(pairs, dataset, root, lists.relative_to(root))
+
+
 def listed_splits(folder, names, pairs, images):
-    """Returns {split: (its pairs, its list file)} by the lists `folder`/SPLIT.txt of pairs' names.
+    """Returns the `Splits` given by the lists `folder`/SPLIT.txt of pairs' names.
+
+    A name may carry the suffix of its image, or the flag of VOC's lists of one class (-1, 0, 1).
 
     Args:
         folder: where the lists lie.
@@ -102,7 +182,7 @@ def listed_splits(folder, names, pairs, images):
         ValueError: an empty list, or splits that share images.
     """
     by_name = {pair.name: pair for pair in pairs}
-    splits = {}
+    splits, origins = {}, {}
     for split in names:
         path = folder / f"{split}.txt"
         if not path.exists():
@@ -113,22 +193,77 @@ def listed_splits(folder, names, pairs, images):
                 f"List '{path}' does not exist. Expected {', '.join(names)} (.txt), of which "
                 f"{split} must be there; found {there}."
             )
-        stems = read_list(path)
-        for stem in stems:
-            if stem not in by_name:
+        chosen = []
+        for entry in read_list(path):
+            name = next((name for name in possible_names(entry) if name in by_name), None)
+            if name is None:
                 raise FileNotFoundError(
-                    f"List '{path}' names '{stem}', but there is no image '{stem}.*' in "
-                    f"'{images}'. Entries are paths below {images.name}/ without suffix."
+                    f"List '{path}' names '{entry}', but there is no image '{entry}.*' in "
+                    f"'{images}'. Entries are paths below {images.name}/, with or without suffix."
                 )
-        splits[split] = ([by_name[stem] for stem in stems], path)
-    check_disjoint({split: chosen for split, (chosen, _) in splits.items()}, folder)
-    return splits
+            chosen.append(by_name[name])
+        splits[split], origins[split] = chosen, path
+    check_disjoint(splits, folder)
+    return Splits(splits, origins, lists=tuple(origins.values()))
+
+
+def possible_names(entry):
+    """What an entry of a list may name, best first: itself, without suffix, without VOC's flag."""
+    names = []
+    for text in (entry, formats.LISTED.fullmatch(entry)[1]):
+        path = PurePosixPath(text)
+        is_image = path.suffix.lower() in IMAGE_SUFFIXES
+        names += [text, str(path.with_suffix(""))] if is_image else [text]
+    return names
+
+
+def split_folders(dataset, images, folders, pairs):
+    """Returns the `Splits` given by sub-folders of the images: train/, val/, test/.
+
+    Args:
+        dataset: its name, for messages.
+        images: the folder of the images.
+        folders: the names of those sub-folders, some of SPLIT_FOLDERS.
+        pairs: all pairs.
+
+    Raises:
+        ValueError: no train/, two folders of one split, an empty one, or images beside them.
+    """
+    splits, origins = {}, {}
+    for name in folders:
+        split = SPLIT_FOLDERS[name]
+        if split in splits:
+            raise ValueError(
+                f"{dataset}: '{images}' holds both {origins[split].name}/ and {name}/: expected "
+                f"one folder of the split {split}."
+            )
+        splits[split] = [pair for pair in pairs if pair.name.split("/")[0] == name]
+        origins[split] = images / name
+    there = ", ".join(f"{name}/" for name in folders)
+    instead = "or name all images in lists, splits/train.txt and val.txt"
+    if "train" not in splits:
+        raise ValueError(
+            f"{dataset}: '{images}' holds {there} but no train/. Folders of these names are "
+            f"splits, of which train must be there: add it, rename the folder, {instead}."
+        )
+    beside = [pair for pair in pairs if pair.name.split("/")[0] not in folders]
+    if beside:
+        raise ValueError(
+            f"{dataset}: '{images}' holds the splits {there} and beside them {len(beside)} images, "
+            f"such as '{beside[0].image}'. Which split they belong to is unknown: move them into "
+            f"one, {instead}."
+        )
+    sizes = ", ".join(f"{split} {len(chosen)}" for split, chosen in splits.items())
+    print(f"{dataset}: the folders {there} of '{images}' are the splits: {sizes} images")
+    return Splits(splits, origins)
 
 
 def hashed_splits(pairs, dataset, root, lists):
-    """Returns {split: (its pairs, root)}: one image in five is val.
+    """Returns `Splits`: about one image in five is val.
 
-    Those are val whose names hash lowest, so the same on every machine.
+    It is those whose names' SHA-256, as a fraction, lies below VAL_SHARE: the same on every
+    machine, and the same whatever images are added. Of a few images, all or none may lie there:
+    then the one that is nearest to the other side goes there.
 
     Args:
         pairs: all pairs.
@@ -144,17 +279,30 @@ def hashed_splits(pairs, dataset, root, lists):
             f"{dataset}: found {len(pairs)} images in '{root}', which is too few to split into "
             "train and val (at least 2)."
         )
-    ordered = sorted(pairs, key=lambda pair: hashlib.sha256(pair.name.encode()).digest())
-    count = max(1, round(VAL_SHARE * len(ordered)))
+    ordered = sorted(pairs, key=lambda pair: _fraction(pair.name))
+    count = sum(_fraction(pair.name) < VAL_SHARE for pair in pairs)
+    moved = ""
+    if count in (0, len(pairs)):
+        count, split, other = (1, "val", "train") if count == 0 else (count - 1, "train", "val")
+        chosen = ordered[0] if split == "val" else ordered[-1]
+        moved = (
+            f"; the hash gave {split} none of so few, and '{chosen.name}' was taken from {other}: "
+            "that may change when images are added"
+        )
     print(
-        f"{dataset}: '{root}' has no {lists}/: by a hash of their names {len(ordered) - count} "
-        f"images are train and {count} are val"
+        f"{dataset}: '{root}' has no {lists}/*.txt: by a hash of their names "
+        f"{len(ordered) - count} images are train and {count} are val{moved}"
     )
     by_split = {"train": ordered[count:], "val": ordered[:count]}
-    return {
-        split: (sorted(chosen, key=lambda pair: pair.name), root)
-        for split, chosen in by_split.items()
+    splits = {
+        split: sorted(chosen, key=lambda pair: pair.name) for split, chosen in by_split.items()
     }
+    return Splits(splits, dict.fromkeys(splits, root), is_hashed=True)
+
+
+def _fraction(name):
+    """The SHA-256 of a name as a fraction, from 0 to 1."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
 
 
 def check_disjoint(splits, origin):

@@ -1,7 +1,10 @@
-"""What the segmentation builders share: label maps read, checked and encoded with their images.
+"""What the segmentation builders share: label maps read, checked, counted, encoded with images.
 
-H W size.
+The pixels of each class are counted, split by split, and kept in the metadata of the prepared form:
+what no label map shows, nothing can learn. H W size, C classes.
 """
+
+import dataclasses
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -11,6 +14,76 @@ from kerasdense.data import preparation, reading
 from kerasdense.metrics.labels import IGNORE
 
 INVALID = -1  # entry of a label table: this value must not occur
+MINIMUM_SIDE = 64  # pixels: what the networks take; smaller images are padded where they meet one
+NAMED = 3  # images named of those that are odd
+BINARY = [0, 255]  # the values of a mask as image editors save it
+MANY = 8  # values that a message lists one by one
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """How the values that label maps store are read.
+
+    `table`: a `label_table`; for messages `dataset`, whose classes they are, and `cure`.
+    """
+
+    table: np.ndarray
+    dataset: str
+    cure: str
+
+
+class Tally:
+    """Counts the pixels of a split's label maps by class, and what was odd about its images."""
+
+    def __init__(self, split, class_names):
+        self.split = split
+        self.class_names = class_names
+        self.images = 0
+        self.pixels = np.zeros(len(class_names) + 1, np.int64)  # the last: ignored
+        self.stored = np.zeros(256, np.int64)  # pixels by the value in the file
+        self.turned = self.turned_masks = 0
+        self.small = []  # names
+
+    def add(self, name, values, classes):
+        """Counts an image by its label map, stored and as classes: both uint8 [H, W]."""
+        self.images += 1
+        self.stored += np.bincount(values.ravel(), minlength=256)
+        counts = np.bincount(classes.ravel(), minlength=256)
+        self.pixels += np.append(counts[: len(self.class_names)], counts[IGNORE])
+        if min(classes.shape) < MINIMUM_SIDE:
+            self.small.append(name)
+
+    def add_turned(self, photo, is_mask_turned):
+        """Counts a `reading.Photo` that was turned, alone or with its mask."""
+        self.turned += photo.orientation != 1
+        self.turned_masks += is_mask_turned
+
+    def describe(self):
+        """Returns such as "train 8 images, pixels: sky 60.0 %, car 30.0 %, ignored 10.0 %"."""
+        shares = self.pixels / max(1, self.pixels.sum())
+        named = zip((*self.class_names, "ignored"), shares)
+        text = ", ".join(f"{name} {_percent(share)} %" for name, share in named)
+        text = f"{self.split} {self.images} images, pixels: {text}"
+        if self.turned:
+            text += (
+                f"; pictures that carry an EXIF orientation and were turned: {self.turned}, masks "
+                f"drawn on the stored pixels and turned with them: {self.turned_masks}"
+            )
+        if self.small:
+            names = ", ".join(self.small[:NAMED]) + (", ..." if len(self.small) > NAMED else "")
+            text += (
+                f"; images with a side under {MINIMUM_SIDE} pixels, which are padded where a "
+                f"network meets them whole: {len(self.small)} ({names})"
+            )
+        return text
+
+
+def _percent(share):
+    """0, or a percentage with as many digits as tell it from 0."""
+    percent = 100 * share
+    if 0 < percent < 0.01:
+        return "<0.01"
+    return f"{percent:.{0 if not percent else 2 if percent < 1 else 1}f}"
 
 
 def mask_feature():
@@ -31,13 +104,20 @@ def label_table(num_classes, ignored=()):
     return table
 
 
+def mapped_table(values):
+    """Returns the label table of stored `values`, of which the i-th is class i; 255 as listed."""
+    table = label_table(0)
+    table[list(values)] = np.arange(len(values))
+    return table
+
+
 def read_mask(path):
-    """Reads a label map as stored: class indices uint8 [H, W], palette indices never as colors.
+    """Reads a label map, upright: its values uint8 [H, W], palette indices never as colors.
 
     Raises:
         ValueError: unreadable, truncated, colored, 16-bit or stored with loss.
     """
-    data, image = reading.open_image(path, "Label map")
+    data, image, _ = reading.open_image(path, "Label map")
     if image.format in ("JPEG", "MPO"):
         raise ValueError(
             f"Label map '{path}' is a JPEG file, whose compression alters class indices. Save it "
@@ -56,17 +136,18 @@ def read_mask(path):
     return values
 
 
-def to_classes(values, table, path, dataset, cure):
-    """Maps stored values uint8 [H, W] to class indices uint8 [H, W] by a `label_table`.
+def to_classes(values, labels, path):
+    """Maps stored values uint8 [H, W] to class indices uint8 [H, W] by `Labels`.
 
     Raises:
-        ValueError: a value that the table does not admit.
+        ValueError: a value that their table does not admit.
     """
-    classes = table[values]
+    classes = labels.table[values]
     if (classes == INVALID).any():
         bad = int(values[classes == INVALID].max())
         raise ValueError(
-            f"Label map '{path}' contains class {bad} but {dataset} has {_describe(table)}. {cure}"
+            f"Label map '{path}' contains class {bad} but {labels.dataset} has "
+            f"{_describe(labels.table)}. {labels.cure}"
         )
     return classes.astype(np.uint8)
 
@@ -76,41 +157,121 @@ def _describe(table):
     classes = np.flatnonzero((table != INVALID) & (table != IGNORE))
     ignored = np.flatnonzero(table == IGNORE)
     if len(classes) != classes[-1] - classes[0] + 1:  # with gaps: say what may occur at all
-        highest = max(classes[-1], ignored[:-1].max(initial=0))
-        return f"{len(classes)} classes (values 0-{highest} and {IGNORE} may occur)"
+        values = np.flatnonzero(table != INVALID)
+        if len(values) > MANY:
+            values = f"0-{max(classes[-1], ignored[:-1].max(initial=0))} and {IGNORE}"
+        else:
+            values = ", ".join(map(str, values))
+        return f"{len(classes)} classes (values {values} may occur)"
     names = " and ".join(map(str, ignored))
-    return f"{len(classes)} classes ({classes[0]}-{classes[-1]}, {names} = ignore)"
+    ignored = f", {names} = ignore" if names else ""
+    return f"{len(classes)} classes ({classes[0]}-{classes[-1]}{ignored})"
 
 
-def check_same_size(pair, image, mask):
-    """Raises ValueError unless the PIL image and the mask [H, W] have one size."""
-    height, width = mask.shape
-    if image.size != (width, height):
-        orientation = image.getexif().get(reading.EXIF_ORIENTATION, 1)
-        note = ""
-        if orientation != 1:
-            note = (
-                f" The image carries EXIF orientation {orientation}, which is not applied here: "
-                "save it upright if the mask was drawn on the rotated view."
-            )
+def read_pair(pair, tally):
+    """Reads an image and its label map, both upright: (`reading.Photo`, values uint8 [H, W]).
+
+    A label map of the size of the stored pixels, where that differs, is turned with the image.
+
+    Raises:
+        ValueError: an unreadable file, or a label map of another size.
+    """
+    photo = reading.read_image(pair.image)
+    values = read_mask(pair.truth)  # [H, W]
+    is_of_stored = photo.is_of_stored(values.shape)
+    if is_of_stored:
+        values = np.asarray(reading.turned(Image.fromarray(values), photo.orientation))
+    if values.shape != photo.size:
+        (height, width), (image_height, image_width) = values.shape, photo.size
         raise ValueError(
             f"Mask '{pair.truth}' is {width}x{height} but its image '{pair.image}' is "
-            f"{image.width}x{image.height}: both must have one size (width x height).{note}"
+            f"{image_width}x{image_height}: both must have one size (width x height)."
         )
+    tally.add_turned(photo, is_of_stored)
+    return photo, values
 
 
-def encode_example(pair, table, dataset, cure):
-    """Reads, checks and encodes one pair of image and mask for `dataset_info`, `mask_feature`.
+def encode_example(pair, labels, tally):
+    """Reads, checks, counts and encodes a pair of image and mask for `segmentation_info`.
+
+    Args:
+        pair: `files.Pair`.
+        labels: `Labels` of its mask.
+        tally: `Tally` of its split.
 
     Raises:
         ValueError: naming the file that is at fault.
     """
-    encoded, image = reading.read_image(pair.image)
-    values = read_mask(pair.truth)  # [H, W]
-    check_same_size(pair, image, values)
-    classes = to_classes(values, table, pair.truth, dataset, cure)
+    photo, values = read_pair(pair, tally)
+    return encode(pair, photo.encoded, values, labels, tally)
+
+
+def encode(pair, image, values, labels, tally):
+    """Encodes what was read of a pair: `image` as file bytes, `values` [H, W] of its label map."""
+    classes = to_classes(values, labels, pair.truth)  # [H, W]
+    tally.add(pair.name, values, classes)
     return {
-        "image": encoded,
+        "image": image,
         "mask": reading.png_bytes(Image.fromarray(classes)),
         "file_name": pair.name,
     }
+
+
+def generate_examples(builder, split, pairs, labels, encode_pair=None):
+    """Yields (key, example) of each pair for TFDS, and leaves a note for `preparation.prepare`.
+
+    Args:
+        builder: a segmentation builder with a `preparation.SourceConfig`.
+        split: its name.
+        pairs: `files.Pair`s of the split.
+        labels: `Labels` of their masks.
+        encode_pair: if it is not `encode_example`, a function of the same arguments.
+
+    Raises:
+        ValueError: naming the file that is at fault; or label maps that teach nothing.
+    """
+    tally = Tally(split, builder.info.metadata["class_names"])
+    encode_pair = encode_pair or encode_example
+    for pair in pairs:
+        yield pair.name, encode_pair(pair, labels, tally)
+    record(builder, tally)
+    if set(builder.info.metadata["pixels"]) == set(builder.builder_config.source.splits):
+        _check_values(builder)
+
+
+def record(builder, tally):
+    """Keeps the counts of a split in the metadata of the builder, and says them when it is done.
+
+    `pixels`: {split: pixels of each class, then those ignored}; `stored_values`: {split: the values
+    that occur in its label maps}.
+    """
+    metadata = builder.info.metadata
+    metadata.setdefault("pixels", {})[tally.split] = tally.pixels.tolist()
+    stored = np.flatnonzero(tally.stored).tolist()
+    metadata.setdefault("stored_values", {})[tally.split] = stored
+    builder.builder_config.notes.append(tally.describe())
+
+
+def _check_values(builder):
+    """Raises ValueError for label maps of which nothing can be learned, all splits together."""
+    metadata, source = builder.info.metadata, builder.builder_config.source
+    class_names = metadata["class_names"]
+    stored = sorted(set().union(*metadata["stored_values"].values()))
+    is_own = bool(source.class_names)
+    if is_own and not source.mask_values and len(class_names) == 2 and stored == BINARY:
+        raise ValueError(
+            f"The masks of '{source.root}' hold only 0 and 255, and 255 is ignored: no pixel would "
+            f"be '{class_names[1]}'. Where 255 means '{class_names[1]}', read them with "
+            f"--mask-values 0,255; where it does mean ignore, with --mask-values 0,1."
+        )
+    if not any(sum(counts[:-1]) for counts in metadata["pixels"].values()):
+        cure = "Were they made for this list of classes?"
+        if is_own:
+            cure = (
+                f"Save class indices, 0 to {len(class_names) - 1}, or say which values mean the "
+                f"{len(class_names)} classes: --mask-values V0,V1,..."
+            )
+        raise ValueError(
+            f"All pixels of all masks of '{source.root}' are ignored: they hold the values "
+            f"{', '.join(map(str, stored))} alone. {cure}"
+        )

@@ -130,21 +130,24 @@ def train_batches(split, batch_size, augment, targets, seed=0, first_step=0):
     )
 
 
-def full_size_batches(split, batch_size=1, multiple=1):
+def full_size_batches(split, batch_size=1, multiple=1, minimum=1):
     """Every sample of a split with label maps, once, in order, at its full size.
 
-    Images of different sizes in one batch are padded at the bottom and the right: the image with
-    gray, the mask with *ignore*, so that padding never counts.
+    Images of different sizes in one batch, and those that are smaller than a network takes, are
+    padded at the bottom and the right: the image with gray, the mask with *ignore*, so that padding
+    never counts.
 
     Args:
         split: a `Split` with the features `image`, `mask` and `file_name`.
         batch_size: samples a batch; the last batch may hold fewer.
         multiple: heights and widths are padded up to a multiple of this, which bounds how many
             programs a compiler such as XLA must build; 1 leaves the sizes as they are.
+        minimum: heights and widths are padded up to this many pixels.
 
     Returns:
         A `tf.data.Dataset` of dicts: `image` uint8 `[B, H, W, 3]`, `mask` uint8 `[B, H, W]`
-        (255 = ignore) and `file_name` string `[B]`. Its cardinality is known.
+        (255 = ignore), `size` int32 `[B, 2]`, height and width without padding, and `file_name`
+        string `[B]`. Its cardinality is known.
 
     Raises:
         ValueError: If `batch_size` is not positive.
@@ -152,17 +155,20 @@ def full_size_batches(split, batch_size=1, multiple=1):
 
     def pad(sample):
         extent = tf.shape(sample["image"])[:2]
-        missing = (-extent) % multiple
+        padded = tf.maximum(extent, minimum)
+        missing = padded + (-padded) % multiple - extent
         paddings = [[0, missing[0]], [0, missing[1]]]
         return {
             "image": tf.pad(sample["image"], [*paddings, [0, 0]], constant_values=PADDING),
             "mask": tf.pad(sample["mask"][..., 0], paddings, constant_values=IGNORE),
+            "size": extent,
             "file_name": sample["file_name"],
         }
 
     padding_values = {
         "image": tf.constant(PADDING, tf.uint8),
         "mask": tf.constant(IGNORE, tf.uint8),
+        "size": 0,
         "file_name": "",
     }
     return _in_order(split, pad, batch_size, padding_values)

@@ -17,6 +17,10 @@ from absl import logging as absl_logging
 
 from kerasdense.data.files import Source
 
+# Of the prepared form of every dataset, a number for all: old forms are left alone and made anew.
+# 2.0.0: images are upright by EXIF, masks are counted, own data are split by a threshold.
+VERSION = tfds.core.Version("2.0.0")
+
 
 @dataclasses.dataclass(eq=False)
 class SourceConfig(tfds.core.BuilderConfig):
@@ -48,20 +52,24 @@ def dataset_info(builder, class_names, palette, features):
 
 
 def fingerprint(source):
-    """Returns "PATH8-FILES12": hashes of the folder's path, and of its files' names, sizes, times.
+    """Returns "PLACE8-FILES12": hashes of the folder's path, and of its files' names, sizes, times.
 
-    Only files that the builder reads count: those of the pairs and the lists.
+    Only files that the builder reads count: those of the pairs and the lists. The first hash is
+    also of the values that masks are read by, the second of the splits.
     """
     files = {*source.lists}
-    for pairs in source.splits.values():
-        files.update(path for pair in pairs for path in (pair.image, pair.truth))
     digest = hashlib.sha256()
+    for split, pairs in source.splits.items():
+        files.update(path for pair in pairs for path in (pair.image, pair.truth))
+        digest.update("\0".join((split, *(pair.name for pair in pairs))).encode())
     for path in sorted(files):
         status = path.stat()
         relative = os.path.relpath(path, source.root)
         digest.update(f"{relative}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    place = hashlib.sha256(os.path.realpath(source.root).encode()).hexdigest()
-    return f"{place[:8]}-{digest.hexdigest()[:12]}"
+    place = hashlib.sha256(os.path.realpath(source.root).encode())
+    if source.mask_values:
+        place.update(f"\0{source.mask_values}".encode())
+    return f"{place.hexdigest()[:8]}-{digest.hexdigest()[:12]}"
 
 
 def prepare(builder_class, kind, source, key, prepared_dir=None):
@@ -92,7 +100,7 @@ def prepare(builder_class, kind, source, key, prepared_dir=None):
             "Delete this folder and run again."
         )
     directory = Path(builder.data_dir).parent
-    _report_changed_source(label, kind, key, directory, source)
+    _report_older(label, kind, key, directory, source)
     counts = _counts({name: len(pairs) for name, pairs in source.splits.items()}) if source else ""
     print(f"{label}: preparing {counts or 'all splits'} in {builder.data_dir}", flush=True)
     try:
@@ -100,8 +108,8 @@ def prepare(builder_class, kind, source, key, prepared_dir=None):
     finally:
         with contextlib.suppress(OSError):  # goes only if empty: nothing of a failure stays behind
             directory.rmdir()
-    if config.notes:
-        print(f"{label}: {'; '.join(config.notes)}", flush=True)
+    for note in config.notes:
+        print(f"{label}: {note}", flush=True)
     return builder
 
 
@@ -110,16 +118,20 @@ def _counts(sizes):
     return " + ".join(f"{size} {name}" for name, size in sizes.items()) + " images"
 
 
-def _report_changed_source(label, kind, key, directory, source):
-    """Says so if the same folder was prepared before, with other files in it."""
+def _report_older(label, kind, key, directory, source):
+    """Says so if the same folder was prepared before, with other files in it or by older rules."""
     place = key.split("-")[0]
     old = [
         path.parent.parent
         for path in sorted(directory.parent.glob(f"{kind}-{place}-*/*/dataset_info.json"))
         if "incomplete." not in path.parent.name
     ]
-    if old:
-        names = ", ".join(str(path) for path in old)
+    if not old:
+        return
+    names = ", ".join(str(path) for path in dict.fromkeys(old))
+    if directory in old:
+        print(f"{label}: an older version of kerasdense prepared it in {names} (left alone)")
+    else:
         what = f"'{source.root}'" if source else "the generator"
         print(f"{label}: {what} changed since it was prepared in {names} (left alone)")
 

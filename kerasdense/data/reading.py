@@ -1,16 +1,62 @@
-"""Image files as a prepared dataset keeps them, and one clear line for each that is broken."""
+"""Image files as a prepared dataset keeps them, and one clear line for each that is broken.
 
+Pictures are turned upright by their EXIF orientation, as people and labeling tools see them.
+"""
+
+import dataclasses
 import io
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-EXIF_ORIENTATION = 0x0112
+EXIF_ORIENTATION = ExifTags.Base.Orientation
+# What turns a picture of an orientation upright: whether its axes change places (5 to 8), then
+# whether it is mirrored left to right, and upside down.
+MIRRORED = {
+    2: (True, False),
+    3: (True, True),
+    4: (False, True),
+    5: (False, False),
+    6: (True, False),
+    7: (True, True),
+    8: (False, True),
+}
 SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
+@dataclasses.dataclass(frozen=True)
+class Photo:
+    """A photograph: `encoded`, its file as it is kept; `image`, the PIL image; both upright.
+
+    `orientation`: the one that the file carries, 1 to 8; 1 is upright.
+    """
+
+    encoded: bytes
+    image: Image.Image
+    orientation: int = 1
+
+    @property
+    def size(self):
+        """(height, width) of the upright picture."""
+        return self.image.size[::-1]
+
+    @property
+    def stored_size(self):
+        """(height, width) of the pixels as the file stores them."""
+        return self.size[::-1] if self.orientation >= 5 else self.size
+
+    def is_of_stored(self, size):
+        """Whether ground truth for a picture of `size` (height, width) is for the stored pixels.
+
+        Where both sizes are equal it is for the upright picture.
+        """
+        return size == self.stored_size != self.size
+
+
 def open_image(path, role):
-    """Returns (bytes, PIL image), completely decoded.
+    """Returns (bytes, PIL image, orientation): completely decoded, upright.
+
+    `orientation`: by EXIF, 1 to 8, what the file was stored in.
 
     Raises:
         ValueError: the file cannot be read, is no image, or is truncated or damaged.
@@ -21,7 +67,9 @@ def open_image(path, role):
         raise ValueError(f"{role} '{path}' cannot be read: {error.strerror}.") from None
     try:
         image = Image.open(io.BytesIO(data))
-        image.load()
+        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+        image.load()  # turns TIFF by itself, and takes the entry away
+        ImageOps.exif_transpose(image, in_place=True)
     except UnidentifiedImageError:
         raise ValueError(
             f"{role} '{path}' ({len(data)} bytes) is not an image that Pillow can read."
@@ -31,7 +79,33 @@ def open_image(path, role):
             f"{role} '{path}' cannot be decoded ({error}). It is truncated or damaged: copy it "
             "again from the original."
         ) from None
-    return data, image
+    return data, image, orientation if orientation in MIRRORED else 1
+
+
+def turned(image, orientation):
+    """The PIL image upright, if it was stored in `orientation`."""
+    image = image.copy()
+    image.getexif()[EXIF_ORIENTATION] = orientation
+    ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def turned_boxes(boxes, size, orientation):
+    """Boxes [N, 4], continuous xyxy in pixels, of a picture that is turned upright with it.
+
+    `size`: (height, width) of the picture as stored; `orientation`: what it was stored in.
+    """
+    if orientation == 1:
+        return boxes
+    if orientation >= 5:
+        boxes, size = boxes[:, [1, 0, 3, 2]], size[::-1]
+    (height, width), (is_mirrored, is_upside_down) = size, MIRRORED[orientation]
+    left, top, right, bottom = boxes.T
+    if is_mirrored:
+        left, right = width - right, width - left
+    if is_upside_down:
+        top, bottom = height - bottom, height - top
+    return np.stack([left, top, right, bottom], axis=1)
 
 
 def to_rgb(image, path):
@@ -68,19 +142,16 @@ def png_bit_depth(data):
 
 
 def read_image(path):
-    """Reads a photograph; 8-bit RGB JPEG and PNG files keep their bytes, the rest becomes PNG.
+    """Reads a photograph, a `Photo`; upright 8-bit RGB JPEG and PNG files keep their bytes.
 
-    EXIF orientation is not applied: masks and boxes belong to the pixels as they are stored, and
-    TensorFlow decodes these.
-
-    Returns:
-        (encoded bytes, PIL image RGB or of the file's mode).
+    What is turned, or stored otherwise, becomes PNG.
 
     Raises:
         ValueError: unreadable, truncated or of an unusual pixel type.
     """
-    data, image = open_image(path, "Image")
+    data, image, orientation = open_image(path, "Image")
     is_plain = image.format in ("JPEG", "MPO") or png_bit_depth(data) == 8
-    if image.mode == "RGB" and is_plain:
-        return data, image
-    return png_bytes(to_rgb(image, path)), image
+    if orientation == 1 and image.mode == "RGB" and is_plain:
+        return Photo(data, image)
+    image = to_rgb(image, path)
+    return Photo(png_bytes(image), image, orientation)

@@ -76,7 +76,10 @@ class Recipe:
         name, architecture, model_arguments = self.network(options)
         augmentation = self.augmentation(options)
         adversarial = _adversarial_examples(options)
-        builder = datasets.load(options.dataset, options.source, options.prepared_dir)
+        datasets.check_truth(options.dataset, tasks.named(self.task).features)
+        builder = datasets.load(
+            options.dataset, options.source, options.prepared_dir, options.mask_values
+        )
         class_names, palette = tasks.named(self.task).classes(builder)
         splits = {split: info.num_examples for split, info in builder.info.splits.items()}
         run = {
@@ -92,10 +95,14 @@ class Recipe:
                 "class_names": class_names,
                 "palette": palette,
                 "splits": splits,
+                "mask_values": options.mask_values,
             },
         }
         task = tasks.of_run(run)
         train_split = _train_split(options, splits)
+        task.check_data(builder, train_split, is_training=True)
+        if options.validation_split != train_split:
+            task.check_data(builder, options.validation_split)
         steps_per_epoch = options.steps_per_epoch or math.ceil(
             splits[train_split] / options.batch_size
         )

@@ -61,11 +61,13 @@ def load_run(directory, checkpoint=BEST):
     return load_model(path, compile=False), facts
 
 
-def load_dataset(facts, name=None, source=None, prepared_dir=None):
+def load_dataset(facts, name=None, source=None, prepared_dir=None, mask_values=None):
     """A prepared dataset for a run, by default its own: (builder, name).
 
-    `facts`: of the run, see `read_run`; the others as of `data.datasets.load`.
-    Raises: ValueError if there is none, or its classes are not the run's.
+    `facts`: of the run, see `read_run`; the others as of `data.datasets.load`. A line is printed
+    where the run's own dataset has other splits than when it was fitted.
+    Raises: ValueError if there is none, it holds another kind of truth than the run's task reads,
+    or its classes are not the run's.
     """
     from kerasdense.data import datasets
 
@@ -74,16 +76,121 @@ def load_dataset(facts, name=None, source=None, prepared_dir=None):
     name = name or dataset["name"]
     if name is None:
         raise ValueError("The run was fitted on no dataset of ours. Name one by --dataset.")
-    source = source or (dataset.get("source") if name == dataset["name"] else None)
+    is_own = name == dataset["name"] and (
+        source is None or str(Path(source).resolve()) == dataset.get("source")
+    )
+    if name == dataset["name"]:
+        source = source or dataset.get("source")
+        mask_values = mask_values or dataset.get("mask_values")
     prepared_dir = prepared_dir or dataset.get("prepared_dir")
-    builder = datasets.load(name, source=source, prepared_dir=prepared_dir)
-    class_names, _ = tasks.named(facts["task"]).classes(builder)
+    task = tasks.named(facts["task"])
+    datasets.check_truth(name, task.features)
+    builder = datasets.load(name, source, prepared_dir, mask_values)
+    class_names, _ = task.classes(builder)
     if class_names != list(dataset["class_names"]):
         raise ValueError(
             f"The run knows the classes {', '.join(dataset['class_names'])}, {name} has "
             f"{', '.join(class_names)}. Take a dataset with the same classes in this order."
         )
+    if is_own:
+        _report_other_splits(builder, dataset)
     return builder, name
+
+
+def _report_other_splits(builder, dataset):
+    """Says so where a run was fitted on other splits of its dataset than there are now.
+
+    The first runs, whose record has no `mask_values`, were split by the ranks of hashes.
+    """
+    from kerasdense.data import datasets
+
+    old = dataset.get("splits") or {}
+    now = {split: info.num_examples for split, info in builder.info.splits.items()}
+    by_rank = "mask_values" not in dataset and datasets.is_hashed(builder)
+    if not old or (old == now and not by_rank):
+        return
+
+    def sizes(splits):
+        return " + ".join(f"{count} {split}" for split, count in splits.items())
+
+    what = f"{sizes(old)} images when the run was fitted, {sizes(now)} now"
+    if by_rank:
+        what += ", and a hash of their names now chooses by another rule than then"
+    print(
+        f"note: the splits of {dataset['name']} are not those of the run ({what}): images that it "
+        "was trained on may be in another split, where they would be measured too well. Lists of "
+        "the images of each split (splits/train.txt, val.txt) settle which they are."
+    )
+
+
+def training_split(facts):
+    """The split that a run is trained on."""
+    return facts.get("arguments", {}).get("train_split") or "train"
+
+
+def validation_split(facts, name=None):
+    """The split that a run is measured on where none is named.
+
+    That of its own validation, on its own dataset; of another dataset, `name`, "val".
+    """
+    if name not in (None, facts["dataset"]["name"]):
+        return "val"
+    return facts.get("arguments", {}).get("validation_split") or "val"
+
+
+def trained_on(facts, builder, name, split):
+    """Whether a run was trained on pictures of a split; None if that cannot be known any more.
+
+    The files of the pictures tell. Where the run's own are gone, or there are none, as of
+    toy_streets, the names of the splits do: trainval holds train and val.
+
+    Args:
+        facts: of the run, see `read_run`.
+        builder, name: of the dataset with the split, as `load_dataset` gives them.
+        split: its name.
+    """
+    from kerasdense.data import overlap
+
+    own, trained = facts["dataset"], training_split(facts)
+    if own["name"] is None:
+        return None  # weights that others have trained
+    is_own = overlap.full_name(name) == overlap.full_name(own["name"])
+    theirs, ours = builder.builder_config.source, own.get("source")
+    if theirs is not None and ours is not None:
+        if is_own and theirs.root.resolve() == Path(ours).resolve():
+            images = overlap.images_in(theirs)
+        else:
+            try:
+                images = overlap.images_of(own["name"], ours)
+            except (ValueError, OSError):
+                images = {}  # they are gone, or the files of another dataset by now
+        if trained in images:
+            measured = overlap.images_in(theirs)[split]
+            return overlap.share_a_picture(measured, images[trained])
+        if not is_own:
+            return None
+    return is_own and (split in trained or trained in split)
+
+
+def check_measured(facts, builder, name, split, allow_trained=False):
+    """What `trained_on` says of a split to measure a run on.
+
+    Raises: ValueError if it was trained on, unless that is allowed; or if there is no such split.
+    """
+    if split not in builder.info.splits:
+        raise ValueError(
+            f"{name} has no split '{split}'. It has: {', '.join(builder.info.splits)}."
+        )
+    found = trained_on(facts, builder, name, split)
+    if found and not allow_trained:
+        others = [other for other in builder.info.splits if other != split]
+        unseen = [other for other in others if not trained_on(facts, builder, name, other)]
+        cure = f"--split {' or '.join(unseen)}" if unseen else "another dataset"
+        raise ValueError(
+            f"The run was trained on pictures of {name}, split {split}, so they do not tell how "
+            f"it does on others. Take {cure}, or insist by --allow-trained."
+        )
+    return found
 
 
 def summary(directory):

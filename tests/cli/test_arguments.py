@@ -121,5 +121,6 @@ def test_the_flags_of_data_and_runs():
     arguments.add_xla(parser)
     found = parser.parse_args(["--run", "runs/camvid"])
     assert str(found.run) == "runs/camvid" and found.xla == "auto"
-    assert found.dataset is found.source is found.prepared_dir is None
-    assert " ".join(parser.format_help().split()).count("(default: the run's own)") == 3
+    assert found.dataset is found.source is found.prepared_dir is found.mask_values is None
+    assert " ".join(parser.format_help().split()).count("(default: the run's own)") == 4
+    assert parser.parse_args(["--run", "x", "--mask-values", "0,255"]).mask_values == (0, 255)

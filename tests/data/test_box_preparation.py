@@ -173,17 +173,20 @@ def test_odd_objects_survive_and_are_counted_in_one_line(own_tree, tmp_path, cap
     capsys.readouterr()
     builder = datasets.load("folder_detection", own_tree, tmp_path / "prepared")
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 and "preparing" in lines[0]
+    assert len(lines) == 3 and "preparing" in lines[0]
     # day/0 1 box, day/1 1, day/2 2, day/3 and day/4 none, day/5 to day/7 one each: 7 boxes. The
     # first of day/2: left -3 - 1 = -4, top 0 - 1 = -1, right 26 - 20 = 6 beyond, bottom 2 beyond.
     assert lines[1] == (
         "folder_detection/default: train 8 images, 7 boxes (1 difficult), images without objects: "
         "2, dropped boxes without area: 2 (first: day/1), clipped boxes: 1 (first: day/2), "
         "dropped boxes outside: 2 (first: day/3), stated size absent or wrong: 2 (first: day/5), "
-        "EXIF orientation not applied: 1 (first: day/7), farthest overhang: 6 pixels, "
-        "classes without a box: other; "
-        "val 2 images, 1 boxes, images without objects: 1, stated size absent or wrong: 1 "
-        "(first: day/8)"
+        "pictures turned by EXIF orientation: 1 (first: day/7), annotations of the stored pixels "
+        "turned with them: 1 (first: day/7), farthest overhang: 6 pixels, "
+        "classes without a box: other"
+    )
+    assert lines[2] == (
+        "folder_detection/default: val 2 images, 1 boxes, images without objects: 1, "
+        "stated size absent or wrong: 1 (first: day/8)"
     )
     found = examples(builder, "train")
     np.testing.assert_allclose(
@@ -198,9 +201,13 @@ def test_odd_objects_survive_and_are_counted_in_one_line(own_tree, tmp_path, cap
         assert found[name]["boxes"].shape == (0, 4) and found[name]["boxes"].dtype == np.float32
         assert found[name]["labels"].shape == found[name]["difficult"].shape == (0,)
         assert found[name]["labels"].dtype == np.int64 and found[name]["difficult"].dtype == bool
-    for name in ("day/5", "day/6", "day/7"):  # relative to the pixels that are there
+    for name in ("day/5", "day/6"):  # relative to the pixels that are there
         np.testing.assert_allclose(found[name]["boxes"], [THING_BOX], rtol=1e-6)
         assert found[name]["image"].shape == (HEIGHT, WIDTH, 3)
+    # A quarter to the right takes (x, y) of 20x10 to (10 - y, x) of 10x20: x 2 to 12 and y 1 to 10
+    # become y 2 to 12 and x 0 to 9.
+    np.testing.assert_allclose(found["day/7"]["boxes"], [[0, 2 / 20, 9 / 10, 12 / 20]], rtol=1e-6)
+    assert found["day/7"]["image"].shape == (WIDTH, HEIGHT, 3)
     datasets.load("folder_detection", own_tree, tmp_path / "prepared")
     (line,) = capsys.readouterr().out.splitlines()
     assert "reusing" in line
@@ -221,7 +228,7 @@ def test_boxes_that_vanish_in_float32_are_dropped():
     )
     with pytest.MonkeyPatch.context() as patch:
         image = Image.new("RGB", (WIDTH, HEIGHT))
-        patch.setattr(reading, "read_image", lambda _: (b"", image))
+        patch.setattr(reading, "read_image", lambda _: reading.Photo(b"", image))
         example = box_preparation.encode_example(files.Pair("x", path, path), objects, tally)
     np.testing.assert_array_equal(example["boxes"], [[0, 0, 1, 1]])  # to the edges: not clipped
     assert "clipped" not in tally.describe() and "stated size" not in tally.describe()
@@ -377,9 +384,9 @@ def test_hash_split_is_that_of_folder(own_tree, capsys):
         save_image(own_tree / "masks" / "day" / f"{number}.png")
     ours = names_of(folder_detection.FolderDetection.find(own_tree, "default"))
     assert ours == names_of(folder.Folder.find(own_tree, "default"))
-    assert {split: len(names) for split, names in ours.items()} == {"train": 8, "val": 2}
+    assert {split: len(names) for split, names in ours.items()} == {"train": 9, "val": 1}
     assert "folder_detection: '" in (out := capsys.readouterr().out)
-    assert "has no splits/: by a hash of their names 8 images are train and 2 are val" in out
+    assert "has no splits/*.txt: by a hash of their names 9 images are train and 1 are val" in out
 
 
 def test_two_images_of_one_stem_are_refused_with_lists_too(own_tree):

@@ -18,7 +18,7 @@ def photo(mode="RGB"):
 
 def read(image, path, **options):
     image.save(path, **options)
-    encoded, _ = reading.read_image(path)
+    encoded = reading.read_image(path).encoded
     return encoded, np.asarray(Image.open(io.BytesIO(encoded)))
 
 

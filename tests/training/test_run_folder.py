@@ -88,13 +88,15 @@ def loaded(monkeypatch):
     """What `datasets.load` was called with; it gives the classes of `run_facts`."""
     calls = []
 
-    def load(name, source=None, prepared_dir=None):
-        calls.append((name, source, prepared_dir))
+    def load(name, source=None, prepared_dir=None, mask_values=None):
+        calls.append((name, source, prepared_dir, mask_values))
         dataset = run_facts()["dataset"]
         names = dataset["class_names"][:2] if name == "other" else dataset["class_names"]
         metadata = {"class_names": names, "palette": dataset["palette"][: len(names)]}
         features = {"image": None, "mask": None, "file_name": None}
-        info = types.SimpleNamespace(metadata=metadata, features=features)
+        splits = {"train": types.SimpleNamespace(num_examples=20)}
+        splits["val"] = types.SimpleNamespace(num_examples=4)
+        info = types.SimpleNamespace(metadata=metadata, features=features, splits=splits)
         return types.SimpleNamespace(name=name, info=info)
 
     monkeypatch.setattr(datasets, "load", load)
@@ -107,17 +109,46 @@ def facts_with(**dataset):
 
 
 def test_a_run_s_own_dataset_is_the_default(loaded):
-    facts = facts_with(source="/data", prepared_dir="/prepared")
+    facts = facts_with(source="/data", prepared_dir="/prepared", mask_values=[0, 128, 255])
     builder, name = run_folder.load_dataset(facts)
     assert name == builder.name == "toy"
     run_folder.load_dataset(facts, "toy", source="/copy", prepared_dir="/elsewhere")
-    # The run's source belongs to its own dataset alone.
+    run_folder.load_dataset(facts, "toy", mask_values=(0, 1, 2))
+    # The run's source, and how its masks are read, belong to its own dataset alone.
     run_folder.load_dataset(facts, "toy/again")
+    run_folder.load_dataset(facts_with())  # of an old run
     assert loaded == [
-        ("toy", "/data", "/prepared"),
-        ("toy", "/copy", "/elsewhere"),
-        ("toy/again", None, "/prepared"),
+        ("toy", "/data", "/prepared", [0, 128, 255]),
+        ("toy", "/copy", "/elsewhere", [0, 128, 255]),
+        ("toy", "/data", "/prepared", (0, 1, 2)),
+        ("toy/again", None, "/prepared", None),
+        ("toy", None, None, None),
     ]
+
+
+def test_other_splits_than_those_of_the_run_are_said(loaded, monkeypatch, capsys):
+    run_folder.load_dataset(facts_with(source="/data"))
+    assert capsys.readouterr().out == ""
+    facts = facts_with(source="/data", splits={"train": 21, "val": 3}, mask_values=None)
+    run_folder.load_dataset(facts)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "21 train + 3 val images when the run was fitted, 20 train + 4 val now" in line
+    assert "may be in another split" in line and "rule" not in line
+    run_folder.load_dataset(facts, "toy", source="/copy")  # another dataset
+    run_folder.load_dataset(facts_with(splits={}, mask_values=None))
+    assert capsys.readouterr().out == ""
+    # as many images as then may be others: the first runs chose them by the ranks of hashes
+    monkeypatch.setattr(datasets, "is_hashed", lambda builder: True)
+    run_folder.load_dataset(facts_with(mask_values=None))
+    assert capsys.readouterr().out == ""
+    run_folder.load_dataset(facts_with())
+    assert "by another rule than then" in capsys.readouterr().out
+
+
+def test_a_dataset_without_what_the_task_reads_is_refused_before_it_is_prepared(loaded):
+    with pytest.raises(ValueError, match="camvid holds masks.*expected boxes: take folder_det"):
+        run_folder.load_dataset(facts_with() | {"task": "detection"}, "camvid")
+    assert loaded == []
 
 
 def test_a_run_of_no_dataset(loaded):

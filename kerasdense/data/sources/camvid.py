@@ -4,7 +4,7 @@ from pathlib import Path, PurePosixPath
 
 import tensorflow_datasets as tfds
 
-from kerasdense.data import files, mask_preparation
+from kerasdense.data import files, mask_preparation, preparation
 
 # Class order of the SegNet label maps (0-10; 11 is void), colors of the CamVid annotations.
 CLASSES = {
@@ -32,7 +32,8 @@ class Camvid(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     name = "camvid"
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = preparation.VERSION
+    TRUTH = ("mask",)
     url_infos = None  # nothing is downloaded; TFDS 4.9.10's lookup needs importlib_resources
     CONFIGS = {"default": "11 classes, void (11) ignored"}
 
@@ -66,13 +67,13 @@ class Camvid(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager):
         del dl_manager
         splits = self.builder_config.source.splits
-        return {split: self._generate_examples(pairs) for split, pairs in splits.items()}
+        return {split: self._generate_examples(split, pairs) for split, pairs in splits.items()}
 
-    def _generate_examples(self, pairs):
+    def _generate_examples(self, split, pairs):
         table = mask_preparation.label_table(len(CLASSES), ignored=[VOID])
         cure = "Use the label maps of SegNet's CamVid folder (trainannot/, ...)."
-        for pair in pairs:
-            yield pair.name, mask_preparation.encode_example(pair, table, "CamVid", cure)
+        labels = mask_preparation.Labels(table, "CamVid", cure)
+        return mask_preparation.generate_examples(self, split, pairs, labels)
 
 
 def _pair(root, list_file, line):

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from kerasdense.data import files, mask_preparation, reading
+from kerasdense.data import files, mask_preparation, preparation, reading
 
 # Cordts et al., CVPR 2016, and the label table of the dataset's scripts: the label ids that are
 # evaluated, in the order of their train ids 0-18, with their colors. Ids 0-33 not named here, and
@@ -56,7 +56,8 @@ class Cityscapes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     name = "cityscapes"
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = preparation.VERSION
+    TRUTH = ("mask",)
     url_infos = None  # nothing is downloaded; TFDS 4.9.10's lookup needs importlib_resources
     CONFIGS = {
         "fine": "2048x1024, gtFine",
@@ -99,12 +100,13 @@ class Cityscapes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager):
         del dl_manager
         splits = self.builder_config.source.splits
-        return {split: self._generate_examples(pairs) for split, pairs in splits.items()}
+        return {split: self._generate_examples(split, pairs) for split, pairs in splits.items()}
 
-    def _generate_examples(self, pairs):
-        encode = _encode_ladder if self.builder_config.kind.startswith("ladder") else _encode_full
-        for pair in pairs:
-            yield pair.name, encode(pair)
+    def _generate_examples(self, split, pairs):
+        labels = mask_preparation.Labels(train_ids(), "Cityscapes", CURE)
+        is_ladder = self.builder_config.kind.startswith("ladder")
+        encode = _encode_ladder if is_ladder else mask_preparation.encode_example
+        return mask_preparation.generate_examples(self, split, pairs, labels, encode)
 
 
 def train_ids():
@@ -150,18 +152,7 @@ def _pairs(root, split, truth):
     return files.check_pairs(pairs, split, folder)
 
 
-def _encode_full(pair):
-    return mask_preparation.encode_example(pair, train_ids(), "Cityscapes", CURE)
-
-
-def _encode_ladder(pair):
-    _, image = reading.read_image(pair.image)
-    label_ids = mask_preparation.read_mask(pair.truth)  # [H, W]
-    mask_preparation.check_same_size(pair, image, label_ids)
-    image, label_ids = ladder_frame(reading.to_rgb(image, pair.image), label_ids)
-    classes = mask_preparation.to_classes(label_ids, train_ids(), pair.truth, "Cityscapes", CURE)
-    return {
-        "image": reading.png_bytes(image),
-        "mask": reading.png_bytes(Image.fromarray(classes)),
-        "file_name": pair.name,
-    }
+def _encode_ladder(pair, labels, tally):
+    photo, label_ids = mask_preparation.read_pair(pair, tally)
+    image, label_ids = ladder_frame(reading.to_rgb(photo.image, pair.image), label_ids)
+    return mask_preparation.encode(pair, reading.png_bytes(image), label_ids, labels, tally)

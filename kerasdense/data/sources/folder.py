@@ -2,7 +2,7 @@
 
 import tensorflow_datasets as tfds
 
-from kerasdense.data import classes, files, mask_preparation
+from kerasdense.data import classes, files, mask_preparation, preparation
 from kerasdense.metrics.labels import IGNORE
 
 MAX_CLASSES = IGNORE  # indices 0 to 254
@@ -19,7 +19,8 @@ class Folder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     name = "folder"
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = preparation.VERSION
+    TRUTH = ("mask",)
     url_infos = None  # nothing is downloaded; TFDS 4.9.10's lookup needs importlib_resources
     CONFIGS = {"default": "classes as in classes.txt"}
 
@@ -37,6 +38,12 @@ class Folder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             files.require_folder(root / part, "folder", LAYOUT)
         class_list = root / "classes.txt"
         class_names = classes.read_classes(class_list)
+        if len(class_names) < 2:
+            raise ValueError(
+                f"'{class_list}' names one class, '{class_names[0]}', but segmentation tells at "
+                "least two apart: name what the other pixels show, too, such as background in the "
+                "first line (class 0). Masks may hold other values: --mask-values V0,V1."
+            )
         if len(class_names) > MAX_CLASSES:
             raise ValueError(
                 f"'{class_list}' has {len(class_names)} classes; at most {MAX_CLASSES} fit in 8 "
@@ -46,17 +53,16 @@ class Folder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             files.Pair(stem, image, root / "masks" / f"{stem}.png")
             for stem, image in files.images_by_stem(root / "images").items()
         ]
-        lists = [class_list]
-        if (root / "splits").is_dir():
-            found = files.listed_splits(root / "splits", SPLITS, pairs, root / "images")
-            lists += [path for _, path in found.values()]
-        else:
-            found = files.hashed_splits(pairs, "folder", root, "splits")
-        splits = {
-            split: files.check_pairs(chosen, split, origin)
-            for split, (chosen, origin) in found.items()
-        }
-        return files.Source(root, splits, tuple(lists), tuple(class_names))
+        found = files.own_splits("folder", root, pairs, root / "images", root / "splits", SPLITS)
+        for split, chosen in found.pairs.items():
+            files.check_pairs(chosen, split, found.origins[split])
+        return files.Source(
+            root,
+            found.pairs,
+            (class_list, *found.lists),
+            tuple(class_names),
+            is_hashed=found.is_hashed,
+        )
 
     def _info(self):
         names = self.builder_config.source.class_names
@@ -66,10 +72,19 @@ class Folder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager):
         del dl_manager
         splits = self.builder_config.source.splits
-        return {split: self._generate_examples(pairs) for split, pairs in splits.items()}
+        return {split: self._generate_examples(split, pairs) for split, pairs in splits.items()}
 
-    def _generate_examples(self, pairs):
-        table = mask_preparation.label_table(len(self.info.metadata["class_names"]))
-        cure = "Add the class to classes.txt, or correct the mask (255 is ignored)."
-        for pair in pairs:
-            yield pair.name, mask_preparation.encode_example(pair, table, "classes.txt", cure)
+    def _generate_examples(self, split, pairs):
+        source = self.builder_config.source
+        if source.mask_values:
+            table = mask_preparation.mapped_table(source.mask_values)
+            cure = "Correct the mask, or the values that are listed."
+            labels = mask_preparation.Labels(table, "--mask-values", cure)
+        else:
+            table = mask_preparation.label_table(len(source.class_names))
+            cure = (
+                "Add the class to classes.txt, correct the mask (255 is ignored), or say which "
+                "values mean the classes: --mask-values V0,V1,..."
+            )
+            labels = mask_preparation.Labels(table, "classes.txt", cure)
+        return mask_preparation.generate_examples(self, split, pairs, labels)

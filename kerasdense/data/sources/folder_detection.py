@@ -4,7 +4,7 @@ import collections
 
 import tensorflow_datasets as tfds
 
-from kerasdense.data import box_preparation, classes, files
+from kerasdense.data import box_preparation, classes, files, preparation
 
 # Folders of the images, the annotations and the split lists: our own layout, and that of VOC.
 LAYOUTS = (("images", "annotations", "splits"), ("JPEGImages", "Annotations", "ImageSets/Main"))
@@ -27,7 +27,8 @@ class FolderDetection(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     name = "folder_detection"
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = preparation.VERSION
+    TRUTH = ("boxes",)
     url_infos = None  # nothing is downloaded; TFDS 4.9.10's lookup needs importlib_resources
     CONFIGS = {"default": "classes as in classes.txt or in the annotations"}
 
@@ -47,24 +48,19 @@ class FolderDetection(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             files.Pair(stem, image, annotations / f"{stem}.xml")
             for stem, image in files.images_by_stem(images).items()
         ]
-        if lists.is_dir():
-            found = files.listed_splits(lists, SPLITS, pairs, images)
-            listed = [path for _, path in found.values()]
-        else:
-            where = lists.relative_to(root)
-            found = files.hashed_splits(pairs, "folder_detection", root, where)
-            listed = []
-        splits = {
-            split: box_preparation.check_pairs(chosen, split, origin)
-            for split, (chosen, origin) in found.items()
-        }
+        found = files.own_splits("folder_detection", root, pairs, images, lists, SPLITS)
+        for split, chosen in found.pairs.items():
+            box_preparation.check_pairs(chosen, split, found.origins[split])
+        listed = list(found.lists)
         class_list = next((root / n for n in CLASS_LISTS if (root / n).is_file()), None)
         if class_list is None:
-            class_names = _collect_classes(root, splits)
+            class_names = _collect_classes(root, found.pairs)
         else:
             class_names = classes.read_classes(class_list)
             listed.append(class_list)
-        return files.Source(root, splits, tuple(listed), tuple(class_names))
+        return files.Source(
+            root, found.pairs, tuple(listed), tuple(class_names), is_hashed=found.is_hashed
+        )
 
     def _info(self):
         return box_preparation.detection_info(self, self.builder_config.source.class_names)

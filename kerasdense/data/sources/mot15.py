@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from kerasdense.data import box_preparation, files, formats
+from kerasdense.data import box_preparation, files, formats, preparation
 
 CLASS_NAMES = ("pedestrian",)
 VAL_SHARE = 0.2  # of the frames of each sequence, its last ones
@@ -50,7 +50,8 @@ class Mot15(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     name = "mot15"
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = preparation.VERSION
+    TRUTH = ("boxes",)
     url_infos = None  # nothing is downloaded; TFDS 4.9.10's lookup needs importlib_resources
     CONFIGS = {"default": "val: the last 20 % of the frames of each sequence"}
 

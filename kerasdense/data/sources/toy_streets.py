@@ -52,7 +52,8 @@ class ToyStreets(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     name = "toy_streets"
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = preparation.VERSION
+    TRUTH = ("mask", "boxes")
     url_infos = None  # nothing is downloaded; TFDS 4.9.10's lookup needs importlib_resources
     CONFIGS = {"default": "320 train and 80 val scenes of 192x256"}
 
@@ -78,9 +79,11 @@ class ToyStreets(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {split: self._generate_examples(split) for split in SPLIT_SIZES}
 
     def _generate_examples(self, split):
+        tally = mask_preparation.Tally(split, CLASSES)
         for index in range(SPLIT_SIZES[split]):
             image, mask, boxes, labels = draw_scene(split, index)
             name = f"{split}_{index:03d}"
+            tally.add(name, mask, mask)
             yield (
                 name,
                 {
@@ -92,6 +95,7 @@ class ToyStreets(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     "difficult": np.zeros(len(labels), bool),
                 },
             )
+        mask_preparation.record(self, tally)
 
 
 def draw_scene(split, index):

@@ -2,7 +2,7 @@
 
 import tensorflow_datasets as tfds
 
-from kerasdense.data import box_preparation, files
+from kerasdense.data import box_preparation, files, preparation
 from kerasdense.data.sources import voc_segmentation
 
 CLASS_NAMES = voc_segmentation.CLASS_NAMES[1:]  # without background
@@ -26,7 +26,8 @@ class VocDetection(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     name = "voc_detection"
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = preparation.VERSION
+    TRUTH = ("boxes",)
     url_infos = None  # nothing is downloaded; TFDS 4.9.10's lookup needs importlib_resources
     CONFIGS = {
         "voc2012": "official lists of 2012",

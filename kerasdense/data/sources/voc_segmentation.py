@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from kerasdense.data import classes, files, mask_preparation
+from kerasdense.data import classes, files, mask_preparation, preparation
 
 # PASCAL VOC 2012 development kit, in its order; colors are its color map (`default_palette`).
 CLASS_NAMES = (
@@ -36,7 +36,8 @@ class VocSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     name = "voc_segmentation"
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = preparation.VERSION
+    TRUTH = ("mask",)
     url_infos = None  # nothing is downloaded; TFDS 4.9.10's lookup needs importlib_resources
     CONFIGS = {
         "voc2012": "official lists",
@@ -75,12 +76,12 @@ class VocSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager):
         del dl_manager
         splits = self.builder_config.source.splits
-        return {split: self._generate_examples(pairs) for split, pairs in splits.items()}
+        return {split: self._generate_examples(split, pairs) for split, pairs in splits.items()}
 
-    def _generate_examples(self, pairs):
+    def _generate_examples(self, split, pairs):
         table = mask_preparation.label_table(len(CLASS_NAMES))
-        for pair in pairs:
-            yield pair.name, mask_preparation.encode_example(pair, table, "VOC", CURE)
+        labels = mask_preparation.Labels(table, "VOC", CURE)
+        return mask_preparation.generate_examples(self, split, pairs, labels)
 
 
 def keras_fcn_split(voc_train, voc_val, sbd_train, sbd_val):
