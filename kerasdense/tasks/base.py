@@ -117,6 +117,13 @@ class Task(abc.ABC):
     def targets(self, model):
         """A function of an augmented sample to what the loss compares with, of a static shape."""
 
+    def check_data(self, builder, split, is_training=False):
+        """Says what the truth of a split lacks.
+
+        `builder`: a prepared dataset; `is_training`: whether the split is to be trained on.
+        Raises: ValueError if nothing can be learned, or measured, of it.
+        """
+
     @abc.abstractmethod
     def eval_batches(
         self, model, builder, split, batch_size=1, few_sizes=False, with_targets=False

@@ -54,6 +54,31 @@ class Segmentation(Task):
 
     # ---- training
 
+    def check_data(self, builder, split, is_training=False):
+        """Names classes that no pixel of the masks has.
+
+        Raises: ValueError if all pixels are ignored, or where the user's own list names a class
+        that the split to be trained on does not show.
+        """
+        from kerasdense.data import datasets
+
+        unseen = datasets.unseen_classes(builder, split)
+        if not unseen:
+            return
+        if len(unseen) == len(self.class_names):
+            raise ValueError(
+                f"All pixels of the masks of the split '{split}' of {builder.name} are {IGNORE} "
+                f"(ignore): there is nothing to learn or to measure. Choose another split."
+            )
+        names = ", ".join(unseen)
+        if is_training and datasets.has_own_classes(builder):
+            raise ValueError(
+                f"No pixel of the masks of the split '{split}' of {builder.name} is of the "
+                f"class{'es' if len(unseen) > 1 else ''} {names}, which could not be learned. "
+                f"{_unseen_cure(builder, split, unseen)}"
+            )
+        print(f"{builder.name}: no pixel of the masks of the split '{split}' is of {names}")
+
     def targets(self, model):
         return lambda sample: sample["mask"][..., 0]  # uint8 [H, W]
 
@@ -64,7 +89,8 @@ class Segmentation(Task):
         from kerasdense.data import pipeline
 
         split = pipeline.Split(builder, split, self.features)
-        return pipeline.full_size_batches(split, batch_size, SIZE_STEP if few_sizes else 1)
+        multiple = SIZE_STEP if few_sizes else 1
+        return pipeline.full_size_batches(split, batch_size, multiple, self.minimum_side)
 
     def compile_arguments(self, model):
         import keras
@@ -84,11 +110,14 @@ class Segmentation(Task):
         rows = []
         for sample in samples:
             logits = _logits(model.predict_on_batch(sample["image"][None]))[0]  # [H, W, C]
+            image, truth, prediction = (
+                _without_padding(values, sample.get("size"))
+                for values in (sample["image"], sample["mask"], np.argmax(logits, axis=-1))
+            )
             overlays = [
-                pictures.overlay(sample["image"], labels, self.palette)
-                for labels in (sample["mask"], np.argmax(logits, axis=-1))
+                pictures.overlay(image, labels, self.palette) for labels in (truth, prediction)
             ]
-            rows.append([sample["image"], *overlays])
+            rows.append([image, *overlays])
         return pictures.gallery(rows, captions=["image", "truth", "prediction"])
 
     # ---- evaluation
@@ -159,8 +188,10 @@ class Segmentation(Task):
                 if len(worst_images) == worst and accuracy >= worst_images[-1]["pixel_accuracy"]:
                     continue
                 found = {"file_name": name, "pixel_accuracy": float(accuracy)}
-                found["image"], found["mask"] = batch["image"][i].numpy(), batch["mask"][i].numpy()
-                found["prediction"] = predictions[i].numpy()
+                maps = {"image": batch["image"], "mask": batch["mask"], "prediction": predictions}
+                maps = {key: values[i].numpy() for key, values in maps.items()}
+                size = batch["size"][i].numpy() if "size" in batch else None
+                found |= {key: _without_padding(values, size) for key, values in maps.items()}
                 worst_images.append(found)
                 worst_images.sort(key=lambda image: image["pixel_accuracy"])
                 del worst_images[worst:]
@@ -285,6 +316,8 @@ class Segmentation(Task):
         """
         import tensorflow as tf
 
+        batch, *size, channels = intake.images.shape
+        padded = [side and max(side, self.minimum_side) for side in size]  # None where free
         # A tf.function of its own, so that all signatures share one trace of the network.
         logits_of = tf.function(
             lambda images: tf.cast(network(images, training=False), tf.float32),
@@ -292,18 +325,30 @@ class Segmentation(Task):
             autograph=False,
         )
 
+        def cropped(images, outputs):
+            """As far as the images that were given; nothing to do where none can be padded."""
+            if padded == size and None not in size:
+                return outputs
+            height, width = tf.unstack(tf.shape(images)[1:3])
+            return {
+                name: tf.ensure_shape(maps[:, :height, :width], [batch, *size, *maps.shape[3:]])
+                for name, maps in outputs.items()
+            }
+
+        def padded_logits(images):
+            return logits_of(_padded(intake.check(images), self.minimum_side, portable))
+
         def raw(images):
-            return {"logits": logits_of(intake.check(images))}
+            return cropped(images, {"logits": padded_logits(images)})
 
         def probabilities(images):
-            return {"probabilities": tf.nn.softmax(logits_of(intake.check(images)))}
+            return {"probabilities": tf.nn.softmax(raw(images)["logits"])}
 
         def serving_default(images):
-            logits = logits_of(intake.check(images))  # [B, H, W, C]
-            return {
-                "labels": tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.uint8),
-                "confidence": tf.reduce_max(tf.nn.softmax(logits), axis=-1),
-            }
+            logits = padded_logits(images)  # [B, H or more, W or more, C]
+            labels = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.uint8)
+            confidence = tf.reduce_max(tf.nn.softmax(logits), axis=-1)
+            return cropped(images, {"labels": labels, "confidence": confidence})
 
         def encoded(image_bytes):
             decoded = tf.TensorSpec([None, None, 3], tf.uint8)
@@ -437,6 +482,46 @@ class LabelMaps:
 
     def finish(self, paths):
         """Everything is written already."""
+
+
+def _without_padding(values, size):
+    """An image or label map [H, W, ...] as far as its `size` (height, width); None: all of it."""
+    return values if size is None else values[: size[0], : size[1]]
+
+
+def _unseen_cure(builder, split, unseen):
+    """What to do where the training split of the user's own data does not show classes."""
+    from kerasdense.data import datasets
+
+    for other in builder.info.splits:
+        if set(unseen) - set(datasets.unseen_classes(builder, other) or unseen):
+            return (
+                f"The split '{other}' shows them: name other images in splits/{split}.txt, or take "
+                "the classes out of classes.txt and their values out of the masks."
+            )
+    stored = ", ".join(map(str, builder.info.metadata["stored_values"][split]))
+    return (
+        "Take them out of classes.txt, or say which values of the masks mean the classes "
+        f"(--mask-values V0,V1,...): they hold {stored}."
+    )
+
+
+def _padded(images, side, portable):
+    """Images uint8 [B, H, W, 3] with sides of at least `side`, gray at the bottom and the right.
+
+    `portable`: as of `Task.signatures`; tf2onnx cannot pad integers with a number of their type.
+    """
+    import tensorflow as tf
+
+    from kerasdense.data.augment import PADDING
+
+    if all(each is not None and each >= side for each in images.shape[1:3]):
+        return images
+    missing = tf.maximum(side - tf.shape(images)[1:3], 0)
+    paddings = tf.stack([tf.zeros(2, tf.int32), missing], axis=1)  # of H and W, before and after
+    paddings = tf.pad(paddings, [[1, 1], [0, 0]])  # none of B and of the colors
+    numbers = tf.cast(images, tf.float32) if portable else images
+    return tf.cast(tf.pad(numbers, paddings, constant_values=PADDING), images.dtype)
 
 
 def predictor(model, scales=(1.0,), flip=False):
