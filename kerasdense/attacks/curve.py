@@ -37,7 +37,7 @@ def robustness_curve(judge, attacker, samples, epsilons, batch_size=1, progress=
     """
     attack, started = attacker.attack, time.perf_counter()
     epsilons = _rising(epsilons, attack.norm)
-    progress = progress or Progress(None, attack, verbose=0)
+    progress = progress or Progress(None, attack, shown=False)
     tallies = [Tally(judge.task) for _ in range(1 + len(epsilons))]
     for group in by_size(samples, batch_size):
         batch = judge.look(group)

@@ -19,7 +19,7 @@ import numpy as np
 from kerasdense.attacks.attacker import Attacker
 from kerasdense.attacks.units import Criterion, succeeded, unit_outputs
 from kerasdense.data.images import unused_name
-from kerasdense.drawing import pictures
+from kerasdense.drawing import pictures, progress
 from kerasdense.explain import gradients
 from kerasdense.models.outputs import main_output
 from kerasdense.tasks.base import check_finite
@@ -277,13 +277,12 @@ def by_size(samples, batch_size):
     yield from waiting.values()
 
 
-class Progress:
-    """A progress bar with the time left over `images` (None: unknown), and their `attack`."""
+class Progress(progress.Progress):
+    """Tells how many steps of an `attack` on `images` (None: unknown) are done."""
 
-    def __init__(self, images, attack, verbose=1):
-        self.steps, self.shown, self.done = attack.steps, 0, 0
-        target = images and images * self.steps
-        self.bar = keras.utils.Progbar(target, unit_name="step", verbose=verbose)
+    def __init__(self, images, attack, shown=True):
+        self.steps, self.done = attack.steps, 0
+        super().__init__(images and images * self.steps, "steps", shown=shown)
 
     def of_batch(self, images):
         """A function of the number of steps done (None: all) in the next batch of `images`."""
@@ -291,11 +290,7 @@ class Progress:
         self.done += images * self.steps
 
         def update(steps=None):
-            steps = self.steps if steps is None else steps
-            position = before + images * steps
-            if position > self.shown:  # once at its end, the bar would draw that again
-                self.shown = position
-                self.bar.update(position)
+            self.update(before + images * (self.steps if steps is None else steps))
 
         return update
 

@@ -252,17 +252,10 @@ def gallery(arguments, subject):
 
 def optimize(arguments, subject, objectives, names, captions=None):
     """Maximizes, prints the objectives and writes the pictures; a caption if there are several."""
-    import keras
-
     from kerasdense.drawing import pictures
+    from kerasdense.drawing.progress import Progress
     from kerasdense.explain import activation_maximization
     from kerasdense.training.devices import uses_xla
-
-    bar = keras.utils.Progbar(None, unit_name="step")
-
-    def show(done, total):
-        bar.target = total
-        bar.update(done)
 
     plain = arguments.no_regularization
     ascent = activation_maximization.Ascent(
@@ -274,9 +267,15 @@ def optimize(arguments, subject, objectives, names, captions=None):
         seed=arguments.seed,
         frames=FRAMES if arguments.gif else 0,
     )
-    found = activation_maximization.maximize(
-        subject.model, objectives, ascent, arguments.batch_size, uses_xla(arguments.xla), show
-    )
+    with Progress(None, "steps") as progress:
+        found = activation_maximization.maximize(
+            subject.model,
+            objectives,
+            ascent,
+            arguments.batch_size,
+            uses_xla(arguments.xla),
+            progress.of,
+        )
     for name, start, end in zip(names, found.start, found.end):
         # A unit behind a ReLU that gray noise leaves silent has no gradient to follow.
         note = "" if end > start else "  (not raised)"

@@ -30,13 +30,22 @@ def confusion_matrix(labels, predictions, num_classes):
 class MeanIoU(keras.metrics.MeanIoU):
     """Keras' mean IoU from logits [B, H, W, C] and labels [B, H, W], with IGNORE left out.
 
-    It accumulates in int64 (int32 under JAX) and means what Keras' own means, but counts faster:
-    Keras scatters a pair of int64 indices a pixel, this sums one int32 key.
+    It means what Keras' own means, but counts faster: Keras scatters a pair of int64 indices a
+    pixel, this sums one int32 key. The counts are exact to 2^60 pixels also where there is no
+    int64, as under JAX: they are kept as two numbers, of which the upper counts units of 2^30.
     """
+
+    UPPER = 2**30
 
     def __init__(self, num_classes, name="mean_iou", dtype=None):
         super().__init__(
             num_classes, name=name, dtype=dtype, ignore_class=IGNORE, sparse_y_pred=False
+        )
+        self.upper_cm = self.add_variable(
+            name="upper_confusion_matrix",
+            shape=self.total_cm.shape,
+            initializer="zeros",
+            dtype="int32",
         )
 
     def update_state(self, y_true, y_pred, sample_weight=None):
@@ -47,7 +56,28 @@ class MeanIoU(keras.metrics.MeanIoU):
             )
         predictions = ops.argmax(y_pred, axis=-1)
         counts = confusion_matrix(y_true, predictions, self.num_classes)
-        self.total_cm.assign_add(ops.cast(counts, self.total_cm.dtype))
+        # Both summands are below 2^31, their sum need not be.
+        counts = ops.cast(counts, self.total_cm.dtype)
+        lower = self.total_cm + counts % self.UPPER
+        self.upper_cm.assign_add(ops.cast(counts // self.UPPER + lower // self.UPPER, "int32"))
+        self.total_cm.assign(lower % self.UPPER)
+
+    def result(self):
+        matrix = ops.cast(self.upper_cm, "float32") * self.UPPER
+        matrix += ops.cast(self.total_cm, "float32")  # [C, C]
+        union = ops.sum(matrix, axis=0) + ops.sum(matrix, axis=1) - ops.diagonal(matrix)
+        present = ops.cast(union > 0, "float32")
+        ious = ops.divide_no_nan(ops.diagonal(matrix), union)
+        return ops.divide_no_nan(ops.sum(ious * present), ops.sum(present))
+
+    def reset_state(self):
+        for counts in (self.total_cm, self.upper_cm):
+            counts.assign(ops.zeros(counts.shape, counts.dtype))
+
+    def matrix(self):
+        """The confusion matrix so far: int64 [C, C] (NumPy)."""
+        upper, lower = (ops.convert_to_numpy(each) for each in (self.upper_cm, self.total_cm))
+        return upper.astype(np.int64) * self.UPPER + lower
 
     def get_config(self):
         return {"num_classes": self.num_classes, "name": self.name, "dtype": self._dtype}

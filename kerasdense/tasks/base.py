@@ -9,13 +9,20 @@ B batch, H W size, C classes, K classes of a unit.
 
 import abc
 import dataclasses
+import re
 from collections.abc import Callable
 
 import numpy as np
 
+from kerasdense.drawing.progress import Progress
+
 PICTURES = 4  # drawn during training
 WORST = 4  # pictures kept to look at
 NO_REGION = "A region is of pixels of a label map: expected a class of a segmentation model."
+LONGEST_REASON = 300  # characters
+NODE = "[[{{node"  # what TensorFlow writes after the cause of an error
+# Of terminals, and TensorFlow's names of operations.
+NOISE = re.compile(r"\x1b\[[\d;]*m|\{\{function_node [^}]*\}\}\s*|\s*\[Op:[^\]]*\](\s*name:)?")
 SURE = 0.5  # score from which a detection or a label counts as an error of its image, if wrong
 
 
@@ -113,16 +120,16 @@ class Task(abc.ABC):
 
     # ---- training
 
-    @abc.abstractmethod
-    def targets(self, model):
-        """A function of an augmented sample to what the loss compares with, of a static shape."""
-
     def check_data(self, builder, split, is_training=False):
         """Says what the truth of a split lacks.
 
         `builder`: a prepared dataset; `is_training`: whether the split is to be trained on.
         Raises: ValueError if nothing can be learned, or measured, of it.
         """
+
+    @abc.abstractmethod
+    def targets(self, model):
+        """A function of an augmented sample to what the loss compares with, of a static shape."""
 
     @abc.abstractmethod
     def eval_batches(
@@ -142,9 +149,10 @@ class Task(abc.ABC):
         """Loss and metrics, as arguments of `Model.compile`."""
 
     def validate(self, model, samples):
-        """Entries for an epoch's logs, beside those of `Model.fit`: {"val_...": number}.
+        """Entries for an epoch's line, beside those of `Model.evaluate`, which has just run.
 
-        `samples`: as of `eval_batches`.
+        {"val_...": number, or a dict of numbers (None: unknown) by class}; `samples`: as of
+        `eval_batches`.
         """
         return {}
 
@@ -160,7 +168,7 @@ class Task(abc.ABC):
     def evaluate(self, model, samples, worst=WORST, verbose=1):
         """Measures the model on every sample of `eval_batches`: an `Evaluation`.
 
-        `worst`: pictures to keep; `verbose`: 1 shows a progress bar.
+        `worst`: pictures to keep; `verbose`: 1 tells how far it is.
         Raises: ValueError if there is nothing to measure, or model, samples and names do not match.
         """
 
@@ -178,7 +186,8 @@ class Task(abc.ABC):
 
     # ---- export and prediction
 
-    minimum_side = 1  # pixels, of the images of an export
+    minimum_side = 1  # pixels, of the images that a network takes
+    pads_images = False  # an export pads smaller ones up to it; without, it refuses them
     maximum_pixels = 2**24  # B x H x W of a call: a server refuses what would take all its memory
     figures = {}  # of `differences`, {name: Figure}
     reference = "serving_default"  # the signature that `differences` compares with
@@ -295,14 +304,12 @@ class Task(abc.ABC):
 
 
 def progress(batches, verbose):
-    """The batches of a tf.data.Dataset, with a progress bar if `verbose`."""
-    import keras
-
+    """The batches of a tf.data.Dataset; tells how many are done if `verbose`."""
     steps = int(batches.cardinality())
-    bar = keras.utils.Progbar(steps if steps >= 0 else None, unit_name="batch", verbose=verbose)
-    for number, batch in enumerate(batches, 1):
-        yield batch
-        bar.update(number, finalize=number == steps)
+    with Progress(steps if steps >= 0 else None, "batches", shown=bool(verbose)) as shown:
+        for number, batch in enumerate(batches, 1):
+            yield batch
+            shown.update(number)
 
 
 def check_finite(outputs, what, where):
@@ -317,6 +324,26 @@ def not_finite(what, where):
         f"The model's {what} are not finite for {where}. Either its weights are broken, or "
         f"its values leave the range of float16: fit in float32 or mixed_bfloat16."
     )
+
+
+def reason(error):
+    """The cause that an error of Keras or a runtime names, as one line without a full stop.
+
+    TensorFlow tells it last, below a trace of the whole program and between names of operations;
+    so of a long text the end is kept.
+    """
+    text = NOISE.sub("", str(error))
+    if NODE in text:
+        text = text.split(NODE, 1)[0].strip().splitlines()[-1]
+        asserted = re.search(r"assertion failed: \[(.*?)\]", text)
+        text = asserted[1] if asserted else text
+    # Lines of OpenVINO's source, and what Keras adds of its own.
+    lines = text.split("Arguments received by ", 1)[0].splitlines()
+    places = "Exception from ", "Check '", "Exception encountered when calling "
+    text = " ".join(" ".join(line for line in lines if not line.strip().startswith(places)).split())
+    if len(text) > LONGEST_REASON:
+        text = "… " + text[-LONGEST_REASON:].split(" ", 1)[-1]
+    return text.rstrip(".! ") or type(error).__name__
 
 
 def check_shape(name, values, shape):

@@ -100,10 +100,11 @@ class Classification(Task):
         return {"loss": multi_label_loss}
 
     def validate(self, model, samples):
-        result = self.evaluate(model, samples, worst=0, verbose=0).result
+        result = self.evaluate(model, samples, worst=0).result
         return {
             "val_mean_ap": result["mean_ap_area"],
             "val_mean_ap_11point": result["mean_ap_11point"],
+            "val_per_class_ap": result["ap_area"],
         }
 
     def validation_picture(self, model, samples):

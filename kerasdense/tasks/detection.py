@@ -116,10 +116,11 @@ class Detection(Task):
         return {"loss": losses.MultiboxLoss(), "metrics": metrics}
 
     def validate(self, model, samples):
-        result = self.evaluate(model, samples, worst=0, verbose=0, coco=False).result
+        result = self.evaluate(model, samples, worst=0, coco=False).result
         return {
             "val_mean_ap": result["mean_ap_area"],
             "val_mean_ap_11point": result["mean_ap_11point"],
+            "val_per_class_ap": result["ap_area"],
         }
 
     def validation_picture(self, model, samples):

@@ -14,13 +14,17 @@ import kerasdense.models.losses  # noqa: F401
 EPOCH_FILE = "epoch.json"  # member of a checkpoint: one file, so both are always of one epoch
 
 
-def save_checkpoint(model, path, epochs_done):
-    """Replaces `path` in one step, so that a kill leaves the old file or the new one, whole."""
+def save_checkpoint(model, path, epochs_done, line=None):
+    """Replaces `path` in one step, so that a kill leaves the old file or the new one, whole.
+
+    `line`: what is known of the last epoch so far, ready for JSON, see `load_checkpoint`.
+    """
     aside = path.with_name(f"writing-{path.name}")
     try:
         model.save(aside)
         with zipfile.ZipFile(aside, "a") as archive:
-            archive.writestr(EPOCH_FILE, json.dumps({"epochs_done": epochs_done}))
+            facts = {"epochs_done": epochs_done, "line": line}
+            archive.writestr(EPOCH_FILE, json.dumps(facts))
         os.replace(aside, path)
     except OSError as error:
         aside.unlink(missing_ok=True)
@@ -48,10 +52,27 @@ def load_model(path, compile=True):
 
 
 def load_checkpoint(path):
-    """The compiled model of a checkpoint, and the epochs it was trained for: (keras.Model, int)."""
+    """The compiled model of a checkpoint, the epochs it was trained for, and the last one's line.
+
+    (keras.Model, int, dict or None): the line lacks what validation tells; checkpoints of earlier
+    versions have none.
+    """
     model = load_model(path)
-    with zipfile.ZipFile(path) as archive:
-        return model, json.loads(archive.read(EPOCH_FILE))["epochs_done"]
+    facts = _epoch_facts(path)
+    return model, facts["epochs_done"], facts.get("line")
+
+
+def epoch_of(path):
+    """The epochs that the model of a checkpoint was trained for; None where it does not tell."""
+    return _epoch_facts(path).get("epochs_done")
+
+
+def _epoch_facts(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return json.loads(archive.read(EPOCH_FILE))
+    except (KeyError, zipfile.BadZipFile):  # saved by others, or damaged: loading it will tell
+        return {}
 
 
 class History:
@@ -63,8 +84,13 @@ class History:
     def __init__(self, path, epochs_done, task):
         self.path, self.task = path, task
         lines = path.read_text().splitlines() if path.exists() else []
-        # A kill between this file and last.keras leaves a line too many; that epoch runs again.
-        self.epochs = [json.loads(line) for line in lines[:epochs_done]]
+        # A line beyond the saved epochs is of one that runs again.
+        lines = map(json.loads, lines)
+        self.epochs = [line for line in lines if line["epoch"] <= epochs_done]
+
+    def has(self, epoch):
+        """Whether there is a line of this epoch (1 is the first)."""
+        return any(line["epoch"] == epoch for line in self.epochs)
 
     def append(self, line):
         self.epochs.append(line)
@@ -74,8 +100,7 @@ class History:
 
     def best(self):
         """The best of the epochs whose criterion was measured, or None."""
-        measured = [line for line in self.epochs if self.task.criterion in line]
-        return max(measured, key=lambda line: line[self.task.criterion], default=None)
+        return max(self._measured(), key=lambda line: line[self.task.criterion], default=None)
 
     def best_line(self):
         best = self.best()
@@ -86,6 +111,10 @@ class History:
         )
 
     def stalled(self, patience):
-        """Whether the last `patience` epochs (None: never) brought nothing better."""
+        """Whether the last `patience` validations (None: never) brought nothing better."""
         best = self.best()
-        return bool(patience and best and len(self.epochs) - best["epoch"] >= patience)
+        since = [line for line in self._measured() if best and line["epoch"] > best["epoch"]]
+        return bool(patience and len(since) >= patience)
+
+    def _measured(self):
+        return [line for line in self.epochs if self.task.criterion in line]

@@ -14,8 +14,13 @@ def has_gpu():
 
 
 def uses_xla(xla):
-    """Whether "auto", "on" or "off" means XLA here: auto does where a GPU is."""
-    return has_gpu() if xla == "auto" else xla == "on"
+    """Whether "auto", "on" or "off" means XLA here: auto does on GPUs, and under JAX.
+
+    JAX without it computes operation by operation.
+    """
+    if xla == "auto":
+        return has_gpu() or keras.backend.backend() == "jax"
+    return xla == "on"
 
 
 def versions():

@@ -6,9 +6,9 @@ and `tensorboard/`. Nothing here needs TensorFlow but the TensorBoard logs.
 """
 
 import dataclasses
+import functools
 import itertools
 import json
-import os
 from collections.abc import Callable
 from importlib import util
 from pathlib import Path
@@ -19,13 +19,20 @@ import numpy as np
 from kerasdense.tasks.base import PICTURES
 from kerasdense.training import optimizers
 from kerasdense.training.adversarial import AdversarialExamples, train_on_adversarial_examples
-from kerasdense.training.callbacks import Recorder, StopOnNonFiniteLoss, Validation
+from kerasdense.training.callbacks import (
+    Recorder,
+    Steps,
+    StopOnNonFiniteLoss,
+    TensorBoard,
+    Validation,
+)
 from kerasdense.training.checkpoints import History, load_checkpoint
 from kerasdense.training.devices import versions
 from kerasdense.training.run_folder import FACTS, LAST, METRICS, read_run, write_run
 
-RESUME_MAY_CHANGE = {  # arguments
+RESUME_MAY_CHANGE = {  # arguments; of `epochs` to more
     "workdir", "source", "prepared_dir", "xla", "early_stop", "validate_every",
+    "validation_batch_size", "epochs", "verbose",
 }  # fmt: skip
 
 
@@ -55,9 +62,11 @@ class Schedule:
         weight_decay: of the convolutions' kernels, as an L2 term `weight_decay / 2 * |w|^2` in
             the loss, which is how the papers' frameworks decay.
         validate_every: the task validates so many epochs apart, and after the last epoch.
-        early_stop: end after this many epochs without a better value of the task's criterion.
-        average_weights: momentum of an exponential moving average of the weights, for example
-            0.999. The average is what is validated, kept in `best.keras` and returned.
+        early_stop: end after this many validations without a better value of the task's
+            criterion.
+        average_weights: momentum of an exponential moving average of the weights, above 0 and
+            below 1, for example 0.999. The average is what is validated, kept in `best.keras` and
+            returned.
         jit_compile: whether to compile the steps with XLA (TensorFlow backend).
         adversarial: examples to train on instead of the images themselves, None for none.
     """
@@ -71,6 +80,13 @@ class Schedule:
     average_weights: float | None = None
     jit_compile: bool = False
     adversarial: AdversarialExamples | None = None
+
+    def __post_init__(self):
+        if self.average_weights is not None and not 0 < self.average_weights < 1:
+            raise ValueError(
+                f"--average-weights is the momentum of a moving average: expected a number above 0 "
+                f"and below 1, such as 0.999, received {self.average_weights:g}."
+            )
 
 
 def fit(task, build_model, data, schedule, workdir, run):
@@ -94,60 +110,71 @@ def fit(task, build_model, data, schedule, workdir, run):
         NonFiniteLoss: With the step, when the loss is no longer finite. What was saved of the
             epochs before stays.
     """
-    workdir, epochs = Path(workdir), schedule.epochs
-    begun = (workdir / FACTS).exists()
-    if begun:
-        _check_same_run(read_run(workdir), run, workdir)
+    workdir = Path(workdir)
+    recorded = read_run(workdir) if (workdir / FACTS).exists() else None
+    if recorded:
+        _check_same_run(recorded, run, workdir)
     elif workdir.exists() and any(workdir.iterdir()):
         raise ValueError(
             f"The workdir {workdir} is not empty and holds no run. Expected an empty or new folder."
         )
 
-    epochs_done = 0
     if (workdir / LAST).exists():
-        model, epochs_done = load_checkpoint(workdir / LAST)
-        print(f"resuming {workdir} after epoch {epochs_done} of {epochs}")
+        model, epochs_done, line = load_checkpoint(workdir / LAST)
+        print(f"resuming {workdir} after epoch {epochs_done} of {schedule.epochs}")
+        run = _prolonged(recorded, schedule, model, workdir)
     else:
         model, weights = build_model()
+        epochs_done, line = 0, None
         _compile(model, task, schedule, set(weights.loaded))
         run = run | {
             "weights": {
                 "source": weights.source,
                 "loaded": len(weights.loaded),
                 "skipped": len(weights.skipped),
-            }
+            },
+            "task": task.name,
         }
-    run = run | {
-        "task": task.name,
-        "versions": versions(),
-        "parameters": optimizers.parameter_counts(model),
-    }
-    if not begun:
+    run = run | {"versions": versions(), "parameters": optimizers.parameter_counts(model)}
+    if not (workdir / LAST).exists():
         workdir.mkdir(parents=True, exist_ok=True)
         write_run(workdir, run)
+    model.jit_compile = schedule.jit_compile
     history = History(workdir / METRICS, epochs_done, task)
-    if epochs_done >= epochs:
-        print(f"{workdir} is complete: {epochs_done} epochs, best {history.best_line()}")
+    recorder = _recorder(model, data, history, schedule, workdir)
+    recorder.mend(line)
+    if epochs_done >= schedule.epochs:
+        print(
+            f"{workdir} is complete: {epochs_done} epochs, best {history.best_line()}; "
+            "more --epochs go on"
+        )
         return model
     if history.stalled(schedule.early_stop):
-        print(f"{workdir} was stopped early: best {history.best_line()}")
+        print(
+            f"{workdir} was stopped early: best {history.best_line()}; a larger --early-stop goes "
+            "on"
+        )
         return model
 
-    model.jit_compile = schedule.jit_compile
     if schedule.adversarial:
         train_on_adversarial_examples(model, task, schedule.adversarial)
     _print_facts(run, schedule)
-    first_step, samples = epochs_done * schedule.steps_per_epoch, data.validation(model)
-    model.fit(
-        _for_outputs(model, data.train_batches(model, first_step)),
-        validation_data=_pairs(model, samples, task.target),
-        epochs=epochs,
-        initial_epoch=epochs_done,
-        steps_per_epoch=schedule.steps_per_epoch,
-        callbacks=_callbacks(samples, history, schedule, first_step, workdir),
-        shuffle=False,  # the pipeline did
-        verbose=1 if os.isatty(1) else 0,  # a log file gets the line an epoch of the Recorder
-    )
+    first_step = epochs_done * schedule.steps_per_epoch
+    if recorder.board:
+        recorder.board.run(run)
+    steps = Steps(schedule, recorder.board)
+    try:
+        model.fit(
+            _for_outputs(model, data.train_batches(model, first_step)),
+            epochs=schedule.epochs,
+            initial_epoch=epochs_done,
+            steps_per_epoch=schedule.steps_per_epoch,
+            callbacks=[StopOnNonFiniteLoss(first_step), steps, recorder],
+            shuffle=False,  # the pipeline did
+            verbose=0,  # the callbacks tell
+        )
+    finally:
+        steps.close()
     print(f"{workdir}: best {history.best_line()}")
     return model
 
@@ -160,22 +187,35 @@ def _compile(model, task, schedule, pretrained):
     model.compile(optimizer, **task.compile_arguments(model), jit_compile=False)
 
 
-def _callbacks(samples, history, schedule, first_step, workdir):
-    callbacks = [StopOnNonFiniteLoss(first_step)]
-    averaging = keras.callbacks.SwapEMAWeights() if schedule.average_weights else None
-    if averaging:
-        callbacks.append(averaging)
-    logs_directory = _tensorboard_directory(workdir)
-    # In this order: validation adds to the logs that the recorder and TensorBoard write.
-    callbacks.append(
-        Validation(
-            history.task, schedule, samples, _first(samples, PICTURES), averaging, logs_directory
-        )
+def _prolonged(recorded, schedule, model, workdir):
+    """The record of a resumed run, and its optimizer, for the epochs asked for now."""
+    before = recorded["arguments"].get("epochs", schedule.epochs)
+    if before == schedule.epochs:
+        return recorded
+    was = optimizers.learning_rates(model)
+    optimizers.reschedule(model, schedule.make_optimizer)
+    rates = zip(was, optimizers.learning_rates(model))
+    now = " and ".join(f"{new:.3g} instead of {old:.3g}" for old, new in rates)
+    print(
+        f"--epochs raised from {before} to {schedule.epochs}: from here on the learning rate is "
+        f"that of a run of {schedule.epochs} epochs, at this step {now}"
     )
-    callbacks.append(Recorder(workdir, history, schedule, averaging))
-    if logs_directory:
-        callbacks.append(keras.callbacks.TensorBoard(logs_directory, write_graph=False))
-    return callbacks
+    run = recorded | {"arguments": recorded["arguments"] | {"epochs": schedule.epochs}}
+    write_run(workdir, run)
+    return run
+
+
+def _recorder(model, data, history, schedule, workdir):
+    samples = data.validation(model)
+    validation = Validation(
+        history.task, schedule, samples, _pairs(model, samples, history.task.target)
+    )
+    directory = _tensorboard_directory(workdir)
+    drawn = functools.partial(_first, samples, PICTURES)
+    board = TensorBoard(directory, history.task, drawn) if directory else None
+    recorder = Recorder(workdir, history, validation, board)
+    recorder.set_model(model)
+    return recorder
 
 
 def _first(batches, count):
@@ -198,7 +238,7 @@ def _pairs(model, batches, target):
 
 
 class _Pairs(keras.utils.PyDataset):
-    """A list of batches, for a backend without tf.data."""
+    """A list of batches, where there is no tf.data."""
 
     def __init__(self, batches):
         super().__init__()
@@ -266,6 +306,9 @@ def _check_same_run(recorded, run, workdir):
         for name in sorted(new)  # an option that is gone since cannot differ
         if old.get(name) != new[name]
     ]
+    epochs, now = (each["arguments"].get("epochs", 0) for each in (recorded, run))
+    if now < epochs:
+        differing.append(f"--epochs was {epochs}, now {now}, and may be raised only")
     if differing:
         raise ValueError(
             f"The workdir {workdir} holds another run: {'; '.join(differing)}. "

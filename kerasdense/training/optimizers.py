@@ -1,5 +1,6 @@
 """Optimizers with a rate of their own for pretrained weights, weight decay, and what they train."""
 
+import contextlib
 import math
 import re
 
@@ -72,12 +73,55 @@ def optimizers_of(model):
     return getattr(optimizer, "optimizers", [optimizer])
 
 
+@contextlib.contextmanager
+def averaged(model):
+    """Puts the averages of the weights into the model for a while, where they are averaged.
+
+    Keras' SwapEMAWeights swaps by sums, whose rounding stays in the weights.
+    """
+    averages = [
+        pair
+        for optimizer in optimizers_of(model)
+        if optimizer.use_ema
+        for pair in zip(optimizer._trainable_variables, optimizer._model_variables_moving_average)
+    ]
+    own = [keras.ops.convert_to_numpy(variable) for variable, _ in averages]
+    for variable, average in averages:
+        variable.assign(average)
+    try:
+        yield
+    finally:
+        for (variable, _), value in zip(averages, own):
+            variable.assign(value)
+
+
 def learning_rates(model):
     """The learning rate of each of `optimizers_of`, floats."""
     return [
         float(keras.ops.convert_to_numpy(optimizer.learning_rate))
         for optimizer in optimizers_of(model)
     ]
+
+
+def reschedule(model, make_optimizer):
+    """Gives a model's optimizers, where they are, the learning rates of those made anew.
+
+    `make_optimizer`: as of `grouped`; which of the two it makes an optimizer follows is told by the
+    learning rate of the first step.
+    """
+    made = [make_optimizer(is_pretrained) for is_pretrained in (False, True)]
+    for optimizer in optimizers_of(model):
+        first = _schedule(optimizer)(0)
+        new = min(made, key=lambda each: abs(float(_schedule(each)(0) - first)))
+        optimizer.learning_rate = _schedule(new)
+
+
+def _schedule(optimizer):
+    """The learning rate of an optimizer as a function of the step."""
+    rate = optimizer.get_config()["learning_rate"]
+    if isinstance(rate, dict):
+        return keras.optimizers.schedules.deserialize(rate)
+    return keras.optimizers.schedules.PiecewiseConstantDecay([0], [rate, rate])
 
 
 def parameter_counts(model):

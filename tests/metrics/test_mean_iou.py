@@ -32,7 +32,7 @@ def logits_of(labels, classes=3):
 
 
 def count(metric):
-    return np.asarray(metric.total_cm.value)
+    return metric.matrix()
 
 
 def test_numbers_counted_by_hand():
@@ -98,7 +98,7 @@ def test_metric_agrees_with_keras_own_and_with_numpy():
     keras_own = keras.metrics.MeanIoU(6, ignore_class=IGNORE, sparse_y_pred=False)
     ours.update_state(truth, logits)
     keras_own.update_state(truth, logits)
-    np.testing.assert_array_equal(count(ours), count(keras_own))
+    np.testing.assert_array_equal(count(ours), np.asarray(keras_own.total_cm.value))
     assert float(ours.result()) == pytest.approx(float(keras_own.result()))
     assert float(ours.result()) == pytest.approx(mean_iou(count(ours)), rel=1e-5)
 
@@ -115,6 +115,22 @@ def test_metric_counts_beyond_float32():
     metric.update_state(np.ones((1, 1, 1), np.uint8), np.array([[[[0.0, 1.0]]]], np.float32))
     assert count(metric)[1, 1] == 2**24 + 1
     assert count(metric)[0, 0] == 2**33
+
+
+def test_metric_counts_on_where_int32_ends():
+    """As under JAX: the counts are two numbers below 2^31."""
+    metric = MeanIoU(2)
+    metric.total_cm.assign([[2**30 - 1, 0], [0, 2**30 - 2]])
+    metric.upper_cm.assign([[7, 0], [0, 0]])
+    metric.update_state(np.array([[[0, 0, 1]]], np.uint8), logits_of(np.array([[[0, 0, 1]]]), 2))
+    assert np.asarray(metric.total_cm.value).max() < 2**30
+    np.testing.assert_array_equal(count(metric), [[2**33 + 1, 0], [0, 2**30 - 1]])
+    assert float(metric.result()) == 1
+    metric.update_state(np.array([[[0]]], np.uint8), logits_of(np.array([[[1]]]), 2))
+    expected = mean_iou([[2**33 + 1, 1], [0, 2**30 - 1]])
+    assert float(metric.result()) == pytest.approx(expected)
+    metric.reset_state()
+    assert count(metric).sum() == 0
 
 
 def test_all_ignored_counts_nothing():

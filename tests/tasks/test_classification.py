@@ -183,7 +183,9 @@ def test_charts_and_validation():
     found = TASK.evaluate(classifier(np.array(TRUTH)), samples(), verbose=0)
     assert list(TASK.charts(found)) == ["precision_recall"]
     logs = TASK.validate(classifier(np.array(TRUTH)), samples())
+    by_class = logs.pop("val_per_class_ap")
     assert logs == {"val_mean_ap": 1, "val_mean_ap_11point": 1}
+    assert list(by_class) == TASK.class_names and set(by_class.values()) <= {1, None}
 
 
 # --- figures of an export beside its model -------------------------------------------------------

@@ -142,7 +142,8 @@ def test_pictures_of_training_show_truth_and_detections_side_by_side():
 
 def test_validation_is_the_evaluation_by_voc_alone():
     logs = TASK.validate(detector([truth[:2] for truth in TRUTH]), samples())
-    assert logs == {"val_mean_ap": 1, "val_mean_ap_11point": 1}
+    by_class = dict.fromkeys(TASK.class_names, 1)
+    assert logs == {"val_mean_ap": 1, "val_mean_ap_11point": 1, "val_per_class_ap": by_class}
 
 
 def test_pictures_and_charts_of_an_evaluation():

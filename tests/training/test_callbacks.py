@@ -1,7 +1,6 @@
 """After steps and epochs: losses that are no numbers, validation, records, averages."""
 
 import math
-import types
 
 import keras
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 import tensorflow as tf
 from training.toy import CLASSES, batches, fit, lines, task
 
-from kerasdense.training import callbacks
 from kerasdense.training.callbacks import NonFiniteLoss, StopOnNonFiniteLoss, Validation
 from kerasdense.training.checkpoints import save_checkpoint
 from kerasdense.training.fitting import Schedule
@@ -33,13 +31,23 @@ def test_steps_are_counted_from_where_the_run_went_on(loss):
         callback.on_train_batch_end(1, {"loss": loss})
 
 
-def test_tensorboard_holds_scalars_and_pictures(one_epoch):
-    tags = set()
-    for path in (one_epoch / "tensorboard").rglob("events*"):
+def test_tensorboard_holds_what_a_run_tells(tmp_path):
+    fit(tmp_path, epochs=1)
+    fit(tmp_path, epochs=2)  # as a run that goes on
+    steps = {}
+    for path in (tmp_path / "tensorboard").rglob("events*"):
         for record in tf.data.TFRecordDataset(str(path)):
             event = tf.compat.v1.Event.FromString(record.numpy())
-            tags |= {value.tag for value in event.summary.value}
-    assert {"epoch_loss", "epoch_mean_iou", "validation"} <= tags
+            for value in event.summary.value:
+                steps.setdefault((path.parent.name, value.tag), []).append(event.step)
+    for name in ("epoch_loss", "epoch_mean_iou"):
+        assert sorted(steps["train", name]) == sorted(steps["validation", name]) == [1, 2]
+    assert sorted(steps["validation", "per_class_iou/gray"]) == [1, 2]
+    assert sorted(steps["pictures", "validation"]) == [1, 2]
+    # 10 steps an epoch: the second epoch goes on where the first ended.
+    assert sorted(steps["train", "loss within the epoch"]) == [10, 20]
+    assert sorted(steps["train", "learning rate 0"]) == [1, 2]
+    assert {"run", "_hparams_/session_start_info"} <= {tag for _, tag in steps}
 
 
 class Measuring:
@@ -48,17 +56,14 @@ class Measuring:
     def validate(self, model, samples):
         return {"val_bias": float(model.get_layer("logits").bias[0]) + samples}
 
-    def validation_picture(self, model, samples):
-        raise AssertionError("drawn without a place to draw to")
 
-
-def validated(epoch, averaging=None, **schedule):
-    """What an epoch's logs hold after it (0 is the first)."""
-    callback = Validation(Measuring(), Schedule(5, 10, None, **schedule), 7, [], averaging, None)
-    callback.set_model(bias_model(1.0))
-    logs = {"loss": 2.0}
-    callback.on_epoch_end(epoch, logs)
-    return logs
+def validated(epoch, **schedule):
+    """What an epoch's line holds after it (1 is the first)."""
+    model = bias_model(1.0)
+    model.compile(loss="mse")
+    pairs = tf.data.Dataset.from_tensors((np.zeros((2, 4, 4, 3)), np.full((2, 4, 4, 1), 3.0)))
+    validation = Validation(Measuring(), Schedule(5, 10, None, **schedule), 7, pairs)
+    return validation.measure(model, epoch)
 
 
 def bias_model(bias):
@@ -69,22 +74,10 @@ def bias_model(bias):
 
 
 def test_the_task_measures_every_few_epochs_and_after_the_last():
-    found = [validated(epoch, validate_every=2) for epoch in range(5)]
-    assert ["val_bias" in logs for logs in found] == [False, True, False, True, True]
-    assert found[1] == {"loss": 2.0, "val_bias": 1.0 + 7}
-    assert all("val_bias" in validated(epoch) for epoch in range(5))
-
-
-def test_averages_are_what_is_measured():
-    order = []
-    averaging = types.SimpleNamespace(
-        on_test_begin=lambda: order.append("averaged"), on_test_end=lambda: order.append("own")
-    )
-    assert "val_bias" in validated(0, averaging) and order == ["averaged", "own"]
-
-    with pytest.raises(KeyError), callbacks.averaged(averaging):
-        raise KeyError  # the weights come back whatever happens
-    assert order == ["averaged", "own"] * 2
+    found = [validated(epoch, validate_every=2) for epoch in range(1, 6)]
+    assert ["val_bias" in entries for entries in found] == [False, True, False, True, True]
+    assert found[1] == {"val_loss": (3.0 - 1.0) ** 2, "val_bias": 1.0 + 7}
+    assert all("val_bias" in validated(epoch) for epoch in range(1, 6))
 
 
 def test_averaged_weights_are_validated_and_kept(tmp_path):
@@ -101,24 +94,19 @@ def test_early_stop_also_holds_for_a_resumed_run(tmp_path, capsys):
     fit(tmp_path, epochs=20, rate=1e-12, early_stop=2)
     values = [line["val_mean_iou"] for line in lines(tmp_path)]
     assert len(values) < 20 and values.index(max(values)) == len(values) - 3
-    assert "stopping early: no better val mean IoU in 2 epochs" in capsys.readouterr().out
+    assert "stopping early: 2 validations without a better val mean IoU" in capsys.readouterr().out
     fit(tmp_path, epochs=20, rate=1e-12, early_stop=2)
     assert "was stopped early" in capsys.readouterr().out and len(lines(tmp_path)) == len(values)
-
-
-@pytest.mark.parametrize(
-    "seconds, text", [(0.4, "0m00s"), (59.6, "1m00s"), (75, "1m15s"), (7325, "2h02m")]
-)
-def test_durations(seconds, text):
-    assert callbacks._duration(seconds) == text
 
 
 def test_the_line_of_an_epoch(capsys, one_epoch):
     (line,) = lines(one_epoch)
     assert set(line) == {
-        "epoch", "loss", "mean_iou", "val_loss", "val_mean_iou", "learning_rates", "seconds",
-        "steps_per_second",
+        "epoch", "loss", "mean_iou", "val_loss", "val_mean_iou", "val_per_class_iou",
+        "learning_rates", "seconds", "steps_per_second",
     }  # fmt: skip
     # 0.1 falls linearly to 1e-4 (Keras' default) in 100 steps, of which 10 are done.
     assert line["learning_rates"] == [pytest.approx(0.1 - (0.1 - 1e-4) * 0.1)]
-    assert task().criterion in line
+    by_class = line["val_per_class_iou"]
+    assert list(by_class) == ["black", "gray", "white"]
+    assert np.mean(list(by_class.values())) == pytest.approx(line[task().criterion], rel=1e-5)

@@ -7,18 +7,22 @@ import numpy as np
 import pytest
 from training.toy import fit, task
 
-from kerasdense.training.checkpoints import History, load_checkpoint, save_checkpoint
+from kerasdense.training.checkpoints import History, epoch_of, load_checkpoint, save_checkpoint
 
 
 def test_a_checkpoint_knows_its_epoch(one_epoch, tmp_path):
-    model, epochs_done = load_checkpoint(one_epoch / "last.keras")
+    model, epochs_done, line = load_checkpoint(one_epoch / "last.keras")
     assert epochs_done == 1 and model.optimizer.iterations == 10
+    assert line["epoch"] == 1 and "loss" in line and "val_loss" not in line
+    assert epoch_of(one_epoch / "best.keras") == 1
     save_checkpoint(model, tmp_path / "other.keras", 7)
-    again, epochs_done = load_checkpoint(tmp_path / "other.keras")
-    assert epochs_done == 7
+    again, epochs_done, line = load_checkpoint(tmp_path / "other.keras")
+    assert epochs_done == 7 == epoch_of(tmp_path / "other.keras") and line is None
     for a, b in zip(model.weights, again.weights, strict=True):
         np.testing.assert_array_equal(a, b)
     assert [path.name for path in tmp_path.iterdir()] == ["other.keras"]
+    model.save(tmp_path / "by_others.keras")
+    assert epoch_of(tmp_path / "by_others.keras") is None
 
 
 def test_a_full_disk_is_named_and_leaves_the_last_epoch(begun, monkeypatch):
@@ -65,7 +69,9 @@ def test_without_a_measured_epoch_there_is_no_best(tmp_path):
         ([0.5, 0.4, 0.3], 3, False),
         ([0.4, 0.5, 0.3], 2, False),
         ([0.5, 0.5, 0.5], 2, True),  # equal is no better
-        ([0.5, None, None], 2, True),
+        ([0.5, None, None], 2, False),  # only what was validated counts
+        ([0.5, None, 0.4, None], 2, False),
+        ([0.5, None, 0.4, None, 0.5], 2, True),
         ([0.5, 0.4, 0.3], None, False),
     ],
 )

@@ -14,6 +14,11 @@ def test_gpus(there, found, monkeypatch):
     assert devices.uses_xla("on") and not devices.uses_xla("off")
 
 
+def test_jax_compiles_on_cpus_too(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert devices.uses_xla("auto") and not devices.uses_xla("off")
+
+
 def test_versions(monkeypatch):
     found = devices.versions()
     assert found["keras"] == keras.__version__ and found["kerasdense"] == __version__

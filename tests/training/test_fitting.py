@@ -10,6 +10,7 @@ from training.toy import batches, changed, fit, lines, run_facts, task, toy_mode
 
 from kerasdense.metrics.labels import IGNORE
 from kerasdense.training import fitting
+from kerasdense.training.checkpoints import load_checkpoint, save_checkpoint
 from kerasdense.training.run_folder import load_run, write_run
 
 
@@ -113,10 +114,82 @@ def test_another_run_in_the_workdir_is_refused_untouched(begun, run, words):
 def test_what_may_change_when_a_run_is_resumed(begun, capsys):
     """The folders may lie elsewhere by then, and another machine may compile."""
     record = json.loads((begun / "run.json").read_text())
-    elsewhere = {name: "old" for name in fitting.RESUME_MAY_CHANGE}
+    changing = fitting.RESUME_MAY_CHANGE - {"epochs"}  # they may be raised, see below
+    elsewhere = {name: "old" for name in changing}
     write_run(begun, record | {"arguments": record["arguments"] | elsewhere})
-    fit(begun, run=run_facts(**{name: "new" for name in fitting.RESUME_MAY_CHANGE}))
+    fit(begun, run=run_facts(**{name: "new" for name in changing}))
     assert "is complete" in capsys.readouterr().out
+
+
+def test_epochs_may_be_raised_and_the_schedule_is_that_of_the_longer_run(tmp_path, capsys):
+    def rescheduled(epochs):
+        """Fits with a learning rate that falls from 0.1 to 0.01 over so many epochs."""
+        return fit(tmp_path, epochs, run=run_facts(epochs=epochs), falls_over=10 * epochs)
+
+    rescheduled(2)
+    assert lines(tmp_path)[-1]["learning_rates"] == [pytest.approx(1e-4, rel=1e-3)]
+    capsys.readouterr()
+    rescheduled(4)
+    printed = capsys.readouterr().out
+    # After 20 of 40 steps half of the way from 0.1 to 1e-4 is left: 0.05005.
+    assert "--epochs raised from 2 to 4: from here on the learning rate is that" in printed
+    assert "0.0501 instead of 0.0001" in printed
+    assert [line["epoch"] for line in lines(tmp_path)] == [1, 2, 3, 4]
+    assert lines(tmp_path)[2]["learning_rates"] == [pytest.approx(0.1 - (0.1 - 1e-4) * 3 / 4)]
+    assert json.loads((tmp_path / "run.json").read_text())["arguments"]["epochs"] == 4
+    rescheduled(4)
+    assert "is complete: 4 epochs" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="--epochs was 4, now 3, and may be raised only"):
+        rescheduled(3)
+
+
+class Broken(RuntimeError):
+    pass
+
+
+def test_validation_that_fails_loses_nothing(tmp_path, monkeypatch, capsys):
+    def broken(self, model, samples):
+        raise Broken
+
+    whole = fit(tmp_path / "whole", epochs=2)
+    with monkeypatch.context() as patched, pytest.raises(Broken):
+        patched.setattr(type(task()), "validate", broken)
+        fit(tmp_path / "cut", epochs=2)
+    assert (tmp_path / "cut/last.keras").exists() and not (tmp_path / "cut/best.keras").exists()
+    capsys.readouterr()
+    resumed = fit(tmp_path / "cut", epochs=2)
+    assert "epoch 1 was saved, but not validated yet" in capsys.readouterr().out
+    for a, b in zip(whole.weights, resumed.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    for one, other in zip(lines(tmp_path / "whole"), lines(tmp_path / "cut"), strict=True):
+        assert one["epoch"] == other["epoch"] and one["loss"] == pytest.approx(other["loss"])
+        assert one["val_mean_iou"] == pytest.approx(other["val_mean_iou"], abs=1e-5)
+
+
+@pytest.mark.parametrize("average_weights", [None, 0.9])
+def test_a_kill_before_the_best_model_was_written_is_mended(tmp_path, average_weights, capsys):
+    options = {"pretrained": ["old/kernel"], "average_weights": average_weights}
+    fit(tmp_path, epochs=1, **options)
+    kept, _ = load_run(tmp_path)
+    (tmp_path / "best.keras").unlink()
+    fit(tmp_path, epochs=1, **options)
+    mended, _ = load_run(tmp_path)
+    for a, b in zip(kept.weights, mended.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_best_model_of_another_epoch_is_told(begun, capsys):
+    """As after a kill of a run of an earlier version, which wrote in another order."""
+    model, _, line = load_checkpoint(begun / "last.keras")
+    save_checkpoint(model, begun / "best.keras", 2)
+    fit(begun)
+    assert load_checkpoint(begun / "best.keras")[1] == 1  # that of the saved epoch, made anew
+    save_checkpoint(model, begun / "last.keras", 1)  # without its line, as it was then
+    save_checkpoint(model, begun / "best.keras", 2)
+    fit(begun)
+    assert "best.keras is of epoch 2, while metrics.jsonl calls epoch 1 the best" in (
+        capsys.readouterr().out
+    )
 
 
 def test_runs_of_earlier_versions_are_resumed(begun, capsys):
@@ -161,3 +234,9 @@ def test_mixed_precision_run_resumes(tmp_path, policy):
         keras.config.set_dtype_policy("float32")
     assert len(lines(tmp_path)) == 2 and changed(first, model.get_weights())
     assert task().count_classes(model) == 3
+
+
+@pytest.mark.parametrize("momentum", [0.0, 1.0, 1.5, -0.1])
+def test_a_momentum_is_a_part(momentum):
+    with pytest.raises(ValueError, match="--average-weights.*above 0 and below 1"):
+        fitting.Schedule(1, 1, None, average_weights=momentum)

@@ -2,13 +2,15 @@
 
 import json
 import os
+import shutil
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 from training.toy import fit, lines, run_facts
 
-from kerasdense.data import datasets
+from kerasdense.data import datasets, files, overlap
 from kerasdense.training import run_folder
 
 
@@ -161,6 +163,120 @@ def test_a_dataset_of_other_classes(loaded):
     words = "knows the classes black, gray, white, other has black, gray. Take a dataset"
     with pytest.raises(ValueError, match=words):
         run_folder.load_dataset(facts_with(), "other")
+
+
+# --- the split it is measured on ----------------------------------------------------------------
+
+
+@pytest.fixture
+def split_builder(tmp_path):
+    """`(folder, **names of pictures by split) -> builder` of a dataset with these files."""
+
+    def make(folder, **splits):
+        root = tmp_path / folder
+        root.mkdir(exist_ok=True)
+        pairs = {}
+        for split, names in splits.items():
+            pairs[split] = [files.Pair(name, root / name, root / name) for name in names]
+            for name in names:
+                (root / name).write_text(f"{folder} {name}")
+        return types.SimpleNamespace(
+            builder_config=types.SimpleNamespace(source=files.Source(root, pairs)),
+            info=types.SimpleNamespace(splits=dict.fromkeys(splits)),
+        )
+
+    return make
+
+
+def run_on(builder, name, **arguments):
+    source = builder.builder_config.source
+    facts = facts_with(name=name, source=source and str(source.root))
+    return facts | {"arguments": arguments}
+
+
+def test_the_default_is_the_run_s_own_validation_split():
+    facts = facts_with(name="voc_detection") | {"arguments": {"validation_split": "test"}}
+    assert run_folder.validation_split(facts) == "test"
+    assert run_folder.validation_split(facts, "voc_detection") == "test"
+    assert run_folder.validation_split(facts, "camvid") == "val"
+    for arguments in ({}, {"validation_split": None}):  # early runs did not record it
+        assert run_folder.validation_split(facts | {"arguments": arguments}) == "val"
+    assert run_folder.training_split(facts) == "train"
+    assert run_folder.training_split({"arguments": {"train_split": "trainval"}}) == "trainval"
+
+
+NAME = "voc_detection/voc2007"
+VOC = {"train": ["a"], "val": ["b"], "trainval": ["a", "b"], "test": ["c"]}
+
+
+@pytest.mark.parametrize(
+    "trained, on",
+    [
+        (None, {"train", "trainval"}),
+        ("train", {"train", "trainval"}),
+        ("val", {"val", "trainval"}),
+        ("trainval", {"train", "val", "trainval"}),
+    ],
+)
+def test_a_split_was_trained_on_if_one_picture_was(split_builder, trained, on):
+    builder = split_builder("voc", **VOC)
+    facts = run_on(builder, NAME, train_split=trained)
+    found = {split: run_folder.trained_on(facts, builder, NAME, split) for split in VOC}
+    assert found == {split: split in on for split in VOC}
+
+
+def test_another_configuration_may_hold_what_was_trained_on(split_builder, monkeypatch):
+    fitted, both = split_builder("voc", **VOC), split_builder("both", train=["x"], val=["y"])
+    both.builder_config.source.splits["val"] += fitted.builder_config.source.splits["train"]
+    images = overlap.images_in(fitted.builder_config.source)
+    monkeypatch.setattr(overlap, "images_of", lambda name, source: images)
+    facts = run_on(fitted, NAME)
+    assert run_folder.trained_on(facts, both, "voc_detection/07+12", "val") is True
+    assert run_folder.trained_on(facts, both, "voc_detection/07+12", "train") is False
+
+
+def test_copies_of_the_pictures_are_known_again(split_builder, toy_folder, tmp_path):
+    facts = facts_with(name="folder", source=str(toy_folder)) | {"arguments": {}}
+    copied = split_builder("copy", val=[])
+    train, val = (overlap.images_of("folder", toy_folder)[split] for split in ("train", "val"))
+    for picture, trained in ((val[0], False), (train[0], True)):
+        path = shutil.copy(picture, tmp_path / "copy")
+        pair = files.Pair("copy", Path(path), Path(path))
+        copied.builder_config.source.splits["val"].append(pair)
+        assert run_folder.trained_on(facts, copied, "folder", "val") is trained
+
+
+def test_without_its_pictures_names_tell_of_its_own_dataset_alone(split_builder, tmp_path):
+    builder = split_builder("moved", **VOC)
+    facts = run_on(builder, NAME, train_split="trainval")
+    facts["dataset"]["source"] = str(tmp_path / "gone")
+    found = {split: run_folder.trained_on(facts, builder, NAME, split) for split in VOC}
+    assert found == {"train": True, "val": True, "trainval": True, "test": False}
+    assert run_folder.trained_on(facts, builder, "voc_detection/voc2012", "test") is None
+
+
+def test_drawn_pictures_have_no_files(split_builder):
+    drawn = types.SimpleNamespace(builder_config=types.SimpleNamespace(source=None))
+    facts = run_on(drawn, "toy_streets")
+    assert run_folder.trained_on(facts, drawn, "toy_streets", "train") is True
+    assert run_folder.trained_on(facts, drawn, "toy_streets", "val") is False
+    voc = split_builder("voc", **VOC)
+    assert run_folder.trained_on(facts, voc, NAME, "train") is False
+    assert run_folder.trained_on(run_on(voc, NAME), drawn, "toy_streets", "train") is False
+    # Weights that others have trained, on whatever it was.
+    assert run_folder.trained_on(facts_with(name=None), voc, NAME, "test") is None
+
+
+def test_a_split_that_was_trained_on_is_refused(split_builder):
+    builder = split_builder("voc", **VOC)
+    facts = run_on(builder, NAME, train_split="trainval", validation_split="test")
+    words = "trained on pictures of voc_detection/voc2007, split val.*Take --split test, or insist"
+    with pytest.raises(ValueError, match=words):
+        run_folder.check_measured(facts, builder, NAME, "val")
+    assert run_folder.check_measured(facts, builder, NAME, "val", allow_trained=True) is True
+    assert run_folder.check_measured(facts, builder, NAME, "test") is False
+    with pytest.raises(ValueError, match="no split 'dev'. It has: train, val, trainval, test"):
+        run_folder.check_measured(facts, builder, NAME, "dev")
 
 
 # --- what an export tells of it -----------------------------------------------------------------

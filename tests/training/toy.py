@@ -68,14 +68,18 @@ def fit(
     rate=0.1,
     train_batches=batches,
     run=None,
+    falls_over=100,
     **schedule,
 ):
-    """Fits `build()` in `workdir`, 10 steps an epoch; `schedule`: further of `fitting.Schedule`."""
+    """Fits `build()` in `workdir`, 10 steps an epoch; `schedule`: further of `fitting.Schedule`.
+
+    The learning rate falls linearly from `rate` to 1e-4 (Keras' default) in `falls_over` steps.
+    """
     keras.utils.set_random_seed(0)
 
     def make_optimizer(is_pretrained):
         first = rate / (10 if is_pretrained else 1)
-        decay = keras.optimizers.schedules.PolynomialDecay(first, 100)
+        decay = keras.optimizers.schedules.PolynomialDecay(first, falls_over)
         return keras.optimizers.SGD(decay, momentum=0.9)
 
     samples = batches(1000, count=2).map(lambda images, masks: {"image": images, "mask": masks})
