@@ -144,7 +144,7 @@ def ladder_frame(image, label_ids):
 def _pairs(root, split, truth):
     folder = root / "leftImg8bit" / split
     pairs = []
-    for image in sorted(folder.glob(f"*/*{IMAGE_SUFFIX}")):
+    for image in sorted(folder.glob(f"[!.]*/[!.]*{IMAGE_SUFFIX}")):  # no hidden files
         stem = image.name.removesuffix(IMAGE_SUFFIX)
         city = image.parent.name
         mask = root / truth / split / city / f"{stem}_{truth}_labelIds.png"

@@ -6,7 +6,18 @@ from kerasdense.data import classes, files, mask_preparation, preparation
 from kerasdense.metrics.labels import IGNORE
 
 MAX_CLASSES = IGNORE  # indices 0 to 254
-LAYOUT = "images/, masks/, classes.txt and, optionally, splits/train.txt, val.txt, test.txt"
+# Folders of the images, the masks and the split lists: our own layout, and VOC's as labelme has it.
+LAYOUTS = (
+    ("images", "masks", "splits"),
+    ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"),
+    ("JPEGImages", "SegmentationClassPNG", "ImageSets/Segmentation"),
+)
+LAYOUT = (
+    "images/, masks/, classes.txt and, optionally, splits/train.txt, val.txt, test.txt; or VOC's "
+    "JPEGImages/, SegmentationClass/, ImageSets/Segmentation/*.txt"
+)
+CLASS_LISTS = ("classes.txt", "class_names.txt")  # the second is labelme's
+LOSSY = (".jpg", ".jpeg", ".webp")
 SPLITS = ("train", "val", "test")
 
 
@@ -15,7 +26,8 @@ class Folder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     A mask is an 8-bit gray, palette or 1-bit PNG whose pixels are class indices: 0 is the first
     line of classes.txt; 255 = ignore. splits/train.txt, val.txt, test.txt list stems (paths below
-    images/ without suffix); without them one image in five is val, chosen by a hash of its stem.
+    images/); without them images/train, val, test are the splits, and without these about one image
+    in five is val, chosen by a hash of its stem. Or the layout of VOC.
     """
 
     name = "folder"
@@ -34,9 +46,9 @@ class Folder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """
         del config
         root = files.require_folder(source, "folder", LAYOUT)
-        for part in ("images", "masks"):
-            files.require_folder(root / part, "folder", LAYOUT)
-        class_list = root / "classes.txt"
+        images, masks, lists = _layout(root)
+        present = (root / name for name in CLASS_LISTS if (root / name).is_file())
+        class_list = next(present, root / CLASS_LISTS[0])
         class_names = classes.read_classes(class_list)
         if len(class_names) < 2:
             raise ValueError(
@@ -50,10 +62,10 @@ class Folder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 "bits."
             )
         pairs = [
-            files.Pair(stem, image, root / "masks" / f"{stem}.png")
-            for stem, image in files.images_by_stem(root / "images").items()
+            files.Pair(stem, image, _mask(masks, stem))
+            for stem, image in files.images_by_stem(images).items()
         ]
-        found = files.own_splits("folder", root, pairs, root / "images", root / "splits", SPLITS)
+        found = files.own_splits("folder", root, pairs, images, lists, SPLITS)
         for split, chosen in found.pairs.items():
             files.check_pairs(chosen, split, found.origins[split])
         return files.Source(
@@ -88,3 +100,33 @@ class Folder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             )
             labels = mask_preparation.Labels(table, "classes.txt", cure)
         return mask_preparation.generate_examples(self, split, pairs, labels)
+
+
+def _layout(root):
+    """Returns the folders of images, masks and lists (that one may be absent)."""
+    for names in LAYOUTS:
+        images, masks, lists = (root / name for name in names)
+        if images.is_dir() and masks.is_dir():
+            return images, masks, lists
+    for part in LAYOUTS[0][:2]:
+        files.require_folder(root / part, "folder", LAYOUT)
+
+
+def _mask(folder, stem):
+    """The path of a mask: a PNG, whether it is there or not.
+
+    Raises:
+        ValueError: it is there in another format.
+    """
+    path = folder / f"{stem}.png"
+    if path.is_file():
+        return path
+    for suffix in files.IMAGE_SUFFIXES:
+        other = path.with_suffix(suffix)
+        if other.is_file():
+            lossy = ", whose compression alters class indices" if suffix in LOSSY else ""
+            raise ValueError(
+                f"The mask '{other}' is {suffix[1:].upper()}{lossy}: expected PNG, '{path}'. Save "
+                "it as PNG from the original."
+            )
+    return path

@@ -22,8 +22,9 @@ class FolderDetection(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     Every image has an annotation; one without <object> says that the image shows none. The classes
     are the lines of classes.txt (it may name more than occur), else the names in the annotations,
     sorted. Where classes.txt belongs to masks of the same images, box_classes.txt goes first.
-    splits/train.txt, val.txt, test.txt list stems (paths below images/ without suffix); without
-    them one image in five is val, chosen by a hash of its stem.
+    splits/train.txt, val.txt, test.txt list stems (paths below images/); without them images/train,
+    val, test are the splits, and without these about one image in five is val, chosen by a hash of
+    its stem.
     """
 
     name = "folder_detection"
@@ -48,6 +49,7 @@ class FolderDetection(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             files.Pair(stem, image, annotations / f"{stem}.xml")
             for stem, image in files.images_by_stem(images).items()
         ]
+        _check_format(pairs, annotations)
         found = files.own_splits("folder_detection", root, pairs, images, lists, SPLITS)
         for split, chosen in found.pairs.items():
             box_preparation.check_pairs(chosen, split, found.origins[split])
@@ -86,10 +88,32 @@ def _layout(root):
         images, annotations, lists = (root / name for name in names)
         if images.is_dir() and annotations.is_dir():
             return images, annotations, lists
+    _refuse_others(root)
     missing = [f"{images}/ with {annotations}/" for images, annotations, _ in LAYOUTS]
     raise FileNotFoundError(
         f"folder_detection: '{root}' has neither {' nor '.join(missing)}. Expected {LAYOUT}."
     )
+
+
+def _check_format(pairs, annotations):
+    """Raises ValueError if there are annotations, but in a format that is not read."""
+    if pairs and not any(pair.truth.is_file() for pair in pairs):
+        _refuse_others(annotations)
+
+
+def _refuse_others(folder):
+    """Raises ValueError if a folder holds the annotations of another format."""
+    for path in files.walk(folder):
+        if path.suffix.lower() == ".json":
+            what = "JSON, as COCO and labelme write it"
+        elif path.suffix.lower() == ".txt" and "labels" in path.relative_to(folder).parts:
+            what = "YOLO's text"
+        else:
+            continue
+        raise ValueError(
+            f"folder_detection: '{path}' is {what}, which is not read: expected PASCAL VOC XML, "
+            "one file an image, annotations/STEM.xml. Labeling tools export it as 'Pascal VOC'."
+        )
 
 
 def _collect_classes(root, splits):

@@ -9,6 +9,7 @@ CLASS_NAMES = voc_segmentation.CLASS_NAMES[1:]  # without background
 LAYOUT = "the VOCdevkit folder or its VOC{year}, with JPEGImages/, Annotations/ and ImageSets/Main/"
 YEARS = ("2007", "2012")
 CURE = "For classes of your own use folder_detection, which reads this layout, too."
+OWN = "For data of your own use folder_detection, which reads this layout, too, and needs no lists"
 
 
 class VocDetection(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -124,7 +125,7 @@ def _both_years(source):
 
 def _require_year(root, year, name):
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
-        files.require_folder(root / folder, name, LAYOUT.format(year=year))
+        files.require_folder(root / folder, name, f"{LAYOUT.format(year=year)}. {OWN}")
 
 
 def _list_file(root, split):
@@ -132,7 +133,10 @@ def _list_file(root, split):
 
 
 def _pairs(root, split):
+    path = _list_file(root, split)
+    if not path.is_file():
+        raise FileNotFoundError(f"voc_detection: list '{path}' does not exist. {OWN}.")
     return [
         files.Pair(stem, root / "JPEGImages" / f"{stem}.jpg", root / "Annotations" / f"{stem}.xml")
-        for stem in files.read_list(_list_file(root, split))
+        for stem in voc_segmentation.stems(path)
     ]

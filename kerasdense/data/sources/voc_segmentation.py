@@ -18,6 +18,7 @@ LAYOUT = (
 )
 AUGMENTED_LISTS = ("train_aug.txt", "trainaug.txt")  # both names are in use
 CURE = "Was it saved as RGB? Use the palette PNGs of SegmentationClass."
+OWN = "For data of your own use folder, which reads this layout, too, and needs no lists"
 
 
 class VocSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -57,7 +58,7 @@ class VocSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if (root / "VOC2012").is_dir():
             root = root / "VOC2012"
         for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-            files.require_folder(root / folder, "voc_segmentation", LAYOUT)
+            files.require_folder(root / folder, "voc_segmentation", f"{LAYOUT}. {OWN}")
         finder = {"voc2012": _official, "aug": _augmented, "keras_fcn": _keras_fcn}[config]
         splits, lists = finder(root)
         pairs = {}
@@ -91,8 +92,12 @@ def keras_fcn_split(voc_train, voc_val, sbd_train, sbd_val):
     return sorted(everything - val), sorted(val)
 
 
-def _stems(path):
-    """Lists hold stems, or the paths '/JPEGImages/STEM.jpg /SegmentationClassAug/STEM.png'."""
+def stems(path):
+    """The stems of a list: they stand there bare, or with what does not count.
+
+    That is a suffix, the flag of lists of one class (a -1), or all of '/JPEGImages/STEM.jpg
+    /SegmentationClassAug/STEM.png'.
+    """
     entries = [line.split()[0] for line in files.read_list(path)]
     return [Path(entry).stem if entry.endswith((".jpg", ".png")) else entry for entry in entries]
 
@@ -107,7 +112,7 @@ def _official(root):
         path = _list_file(root, f"{split}.txt")
         if split == "trainval" and not path.exists():
             continue
-        splits[split] = (_stems(path), "SegmentationClass", path)
+        splits[split] = (stems(path), "SegmentationClass", path)
         lists.append(path)
     return splits, lists
 
@@ -117,15 +122,15 @@ def _augmented(root):
         root / "SegmentationClassAug", "voc_segmentation/aug", "the SBD-augmented label maps"
     )
     val_list = _list_file(root, "val.txt")
-    val = _stems(val_list)
+    val = stems(val_list)
     lists = [val_list]
     train_lists = [_list_file(root, name) for name in AUGMENTED_LISTS]
     origin = next((path for path in train_lists if path.exists()), None)
     if origin is None:
         origin = root / "SegmentationClassAug"
-        train = sorted({path.stem for path in origin.glob("*.png")} - set(val))
+        train = sorted({path.stem for path in origin.glob("[!.]*.png")} - set(val))
     else:
-        train = _stems(origin)
+        train = stems(origin)
         lists.append(origin)
     both = sorted(set(train) & set(val))
     if both:
@@ -150,7 +155,7 @@ def _keras_fcn(root):
                 f"{name}: '{path}' does not exist. Copy SBD's dataset/train.txt and val.txt there "
                 "as sbd_train.txt and sbd_val.txt."
             )
-    lists = [_stems(path) for path in paths]
+    lists = [stems(path) for path in paths]
     train, val = keras_fcn_split(*lists)
     sizes = ", ".join(f"{path.stem} {len(stems)}" for path, stems in zip(paths, lists))
     print(
