@@ -6,7 +6,8 @@
 --url is the REST address of a model exported by `kerasdense export`, of its newest version, of
 .../versions/2 or of .../labels/stable. Each file is sent as it is, one a request, to the signature
 `encoded`: JPEG, PNG, BMP, GIF (the first picture), and WebP where the server's TensorFlow reads it.
-The server does not turn pictures by their EXIF entry, and neither does what is drawn here.
+A server does not turn pictures by their EXIF orientation: those that carry one are turned here and
+sent as PNG.
 
 The results are those of `kerasdense predict`. A server does not tell names and colors of the
 classes: they stand in the folder that it serves, --export, as does what it is to answer. Images
@@ -82,12 +83,21 @@ def run(arguments):
 
 
 def read(path):
-    """An image file: its bytes, and its pixels as the server decodes them, uint8 [H, W, 3]."""
-    from PIL import Image
+    """An image file: its bytes, and its pixels as the server decodes them, uint8 [H, W, 3].
+
+    A picture that EXIF turns is turned, and its bytes are those of a PNG.
+    """
+    from PIL import ExifTags, Image, ImageOps
 
     try:
         file = path.read_bytes()
         with Image.open(io.BytesIO(file)) as picture:
+            if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+                ImageOps.exif_transpose(picture, in_place=True)
+                upright = picture if picture.mode.startswith("I") else picture.convert("RGB")
+                encoded = io.BytesIO()
+                upright.save(encoded, "PNG", exif=b"")
+                file = encoded.getvalue()
             if picture.mode.startswith("I"):  # 16 bits, of which the server takes the upper 8
                 pixels = np.repeat(np.asarray(picture)[..., None] >> 8, 3, axis=-1)
                 return file, pixels.astype(np.uint8)

@@ -283,7 +283,7 @@ def test_a_model_of_one_output(serve, client, artefact, tmp_path):
 
 
 def test_pictures_are_drawn_as_the_server_decodes_them(serve, client, artefact, tmp_path):
-    """Not turned by EXIF, as `encoded` does not turn them; of 16 bits the upper 8."""
+    """Turned by EXIF, and so sent, as `encoded` does not turn them; of 16 bits the upper 8."""
     server = serve(segment)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned by a quarter
@@ -297,7 +297,8 @@ def test_pictures_are_drawn_as_the_server_decodes_them(serve, client, artefact, 
     status, _, err = client(tmp_path / "turned.png", *arguments, server.url)
     assert status == 0, err
     overlay = pixels_of(tmp_path / "out" / "turned_overlay.png")
-    assert overlay.shape == picture.shape
+    height, width, _ = picture.shape
+    assert overlay.shape == (width, height, 3)
     assert client(tmp_path / "deep.png", *arguments, serve_deep.url)[0] == 0
     # Half of it under an overlay of class 0, black: 0, 1, 100 and 255, halved to even.
     overlay = pixels_of(tmp_path / "out" / "deep_overlay.png")
