@@ -1,24 +1,26 @@
 """`kerasdense evaluate` as a user calls it, on a tiny run of each task."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from conftest import REAL_DATA, needs_real_data
 from PIL import Image
 
+from kerasdense.cli import evaluate
 from kerasdense.data.sources import toy_streets
 from kerasdense.training import run_folder
 
 BOX_NAMES = {"car", "pedestrian"}
-ORIGIN = {"dataset", "split", "run"}
+ORIGIN = {"dataset", "source", "split", "trained_on", "run"}
 
 
 def result_in(folder):
     return json.loads((folder / "evaluation.json").read_text())
 
 
-def test_segmentation(segmentation_run, kerasdense, tmp_path):
+def test_segmentation(segmentation_run, toy_folder, kerasdense, tmp_path):
     status, out, err = kerasdense("evaluate", "--run", segmentation_run, "--output", tmp_path)
     assert status == 0 and "mean IoU" in out and "pedestrian" in out, err
     result = result_in(tmp_path)
@@ -29,6 +31,7 @@ def test_segmentation(segmentation_run, kerasdense, tmp_path):
     assert set(result["per_class_iou"]) == set(toy_streets.CLASSES)
     assert np.sum(result["confusion_matrix"]) == result["images"] * 192 * 256 == result["pixels"]
     assert (result["dataset"], result["split"]) == ("folder", "val")
+    assert result["trained_on"] is False and result["source"] == str(toy_folder)
     # What the run logged of its best, and only, epoch.
     best = run_folder.summary(segmentation_run)["best_epoch"]
     assert result["mean_iou"] == pytest.approx(best["val_mean_iou"], rel=1e-4)
@@ -37,6 +40,64 @@ def test_segmentation(segmentation_run, kerasdense, tmp_path):
     (worst,) = tmp_path.glob("worst_1_*.png")
     # Image, truth, prediction and errors side by side; 5 margins of 8, and those of the whole.
     assert Image.open(worst).size[0] == 4 * 256 + 5 * 8 + 2 * 8
+
+
+@pytest.fixture
+def turned_run(segmentation_run, tmp_path):
+    """A copy of the run that says it was trained on val, and validated on train."""
+    run = shutil.copytree(segmentation_run, tmp_path / "turned")
+    facts = run_folder.read_run(run)
+    facts["arguments"] |= {"train_split": "val", "validation_split": "train"}
+    run_folder.write_run(run, facts)
+    return run
+
+
+def test_the_default_is_the_run_s_validation_split_and_that_of_training_is_refused(
+    turned_run, kerasdense
+):
+    status, out, err = kerasdense("evaluate", "--run", turned_run)
+    assert status == 0 and "on folder, split train\n" in out, err
+    result = result_in(turned_run / "evaluation" / "folder_train")
+    assert result["split"] == "train" and result["trained_on"] is False
+    status, _, err = kerasdense("evaluate", "--run", turned_run, "--split", "val")
+    assert status == 2 and "was trained on pictures of folder, split val" in err
+    assert "Take --split train, or insist by --allow-trained." in err and err.count("\n") == 1
+    assert not (turned_run / "evaluation" / "folder_val").exists()
+
+
+def test_each_result_has_a_folder_of_its_own(segmentation_run, toy_folder, kerasdense, tmp_path):
+    run = shutil.copytree(segmentation_run, tmp_path / "run")
+    others = shutil.copytree(toy_folder, tmp_path / "other pictures")
+    flags = {
+        "folder_val": (),
+        "folder_val_scales_0.5_1_flip": ("--scales", "0.5,1", "--flip"),
+        "folder_other_pictures_val": ("--source", others, "--batch-size", 2),
+    }
+    for more in flags.values():
+        status, _, err = kerasdense("evaluate", "--run", run, *more)
+        assert status == 0, err
+    assert {path.name for path in (run / "evaluation").iterdir()} == set(flags)
+    results = {name: result_in(run / "evaluation" / name) for name in flags}
+    # The same pictures, one by one and in one batch, alone and beside others.
+    alone, copied = results["folder_val"], results["folder_other_pictures_val"]
+    assert copied["confusion_matrix"] == alone["confusion_matrix"]
+    assert copied["source"] == str(others) and copied["trained_on"] is False
+
+
+@pytest.mark.parametrize(
+    "parts, options, name",
+    [
+        (["camvid", "CamVid", "val"], {}, "camvid_val"),
+        (["voc_detection/07+12", "val"], {"flip": True}, "voc_detection_07+12_val_flip"),
+        (
+            ["folder", "my data", "test"],
+            {"scales": (0.75, 1.0)},
+            "folder_my_data_test_scales_0.75_1",
+        ),
+    ],
+)
+def test_the_folder_says_whose_result_it_holds(parts, options, name):
+    assert evaluate._folder_name(parts, options) == name
 
 
 def test_passes_are_averaged(segmentation_run, kerasdense, tmp_path):
@@ -65,14 +126,16 @@ def test_detection(detection_run, kerasdense, tmp_path):
 
 def test_classification(classification_run, kerasdense, tmp_path):
     arguments = ("--run", classification_run, "--output", tmp_path, "--split", "train")
-    status, out, err = kerasdense("evaluate", *arguments)
+    status, out, err = kerasdense("evaluate", *arguments, "--allow-trained")
     assert status == 0 and "mean AP" in out and "pedestrian" in out, err
+    assert "split train, which the run was trained on" in out
     result = result_in(tmp_path)
     assert {
         "mean_ap_area", "mean_ap_11point", "ap_area", "ap_11point", "ground_truth", "ignored",
         "true_positives", "false_positives", "images", "absent_classes", *ORIGIN,
     } == set(result)  # fmt: skip
     assert set(result["ap_area"]) == BOX_NAMES and result["split"] == "train"
+    assert result["trained_on"] is True
     assert (tmp_path / "precision_recall.png").exists()
     worst = sorted(tmp_path.glob("worst_*.png"))
     assert 0 < len(worst) <= 4
@@ -115,7 +178,7 @@ def test_only_label_maps_are_averaged(task, flags, words, request, kerasdense, t
         (("--dataset", "camwid"), "Unknown dataset 'camwid'"),
         (
             ("--dataset", "folder_detection", "--source", "{toy}"),
-            "folder_detection has car, pedestrian",
+            "--dataset folder_detection holds boxes, expected masks",
         ),
         (("--output", "/proc/run"), "/proc/run"),
         (("--scales", "1,0"), "expected a number above 0, received '0'"),
@@ -143,7 +206,7 @@ def test_real_voc_with_difficult_objects(kerasdense, tmp_path):
     assert status == 0, err
     status, out, err = kerasdense("evaluate", "--run", tmp_path / "run")
     assert status == 0, err
-    result = result_in(tmp_path / "run" / "evaluation")
+    result = result_in(tmp_path / "run" / "evaluation" / "voc_detection_voc2012_val")
     assert result["images"] == 40 and len(result["ap_area"]) == 20
     # Counted in the XML files: images with an easy object of a class, or with difficult ones only.
     easy, only_difficult = voc_counts(REAL_DATA / "VOCdevkit" / "VOC2012", "val")

@@ -38,9 +38,10 @@ def test_a_fourth_task_is_fitted_evaluated_predicted_and_exported(depth, kerasde
 
     status, out, err = kerasdense("evaluate", "--run", run)
     assert status == 0, err
-    result = json.loads((run / "evaluation" / "evaluation.json").read_text())
+    measured = run / "evaluation" / "folder_val"
+    result = json.loads((measured / "evaluation.json").read_text())
     assert result["error"] == pytest.approx(1 - line["val_closeness"], abs=1e-5)
-    assert "mean error of the depth" in out and list((run / "evaluation").glob("worst_1_*.png"))
+    assert "mean error of the depth" in out and list(measured.glob("worst_1_*.png"))
 
     saved, images = tmp_path / "saved", toy / "images"
     status, out, err = kerasdense("export", "--run", run, "--output", saved)
