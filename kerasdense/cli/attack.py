@@ -9,7 +9,12 @@
 Without a target the attack leads away from the truth, or where there is none (--images) from the
 clean prediction. Written are adversarial/NAME.png, the files that were judged; pictures/NAME.png:
 image, prediction, adversarial image, its prediction and the amplified perturbation; report.json.
-With --curve only curve.json and the chart curve.png (and .pdf): the accuracy over epsilon.
+With --curve only curve.json and the chart curve.png (and .pdf): the accuracy over epsilon. The
+same output folder again: what an earlier attack wrote there goes.
+
+The perturbation of --method universal is made from the split that the run was trained on, and
+measured on that of its validation; of --images, for which there is no other, on what it was made
+from, unless --fit-split names a split.
 
 An object of a detector is gone once no box of score 0.5 or more is left on it. Average precision
 ranks boxes of any score, and may stay high where all objects are gone in this sense.
@@ -28,11 +33,22 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasdense.cli.arguments import add_dataset, add_run, add_xla, integers, numbers, positive
+from kerasdense.cli.arguments import (
+    add_dataset,
+    add_measured_split,
+    add_run,
+    add_xla,
+    integers,
+    numbers,
+    positive,
+)
 
 EPSILON = 8.0  # gray levels, of the maximum norm
 UNIVERSAL = "universal"
 METHODS = ("fgsm", "pgd", "segpgd", "cospgd", "dag", "minimal", UNIVERSAL)
+REPORT = "report.json"
+FOLDERS = "adversarial", "pictures"  # of files of the same names
+PERTURBATION = "universal.npy", "universal.png"
 PASSES, UNIVERSAL_STEP = 5, 0.2  # over the images; part of epsilon that a batch moves
 
 
@@ -51,7 +67,7 @@ def add_arguments(parser):
         help="pictures without truth (default: those of the dataset)",
     )
     add_dataset(what, required=False)
-    what.add_argument("--split", default="val", help="of the dataset")
+    add_measured_split(what)
     what.add_argument(
         "--limit", type=positive(int), metavar="N", help="only the first N images (default: all)"
     )
@@ -97,7 +113,8 @@ def add_arguments(parser):
     how.add_argument(
         "--fit-split",
         metavar="SPLIT",
-        help=f"of {UNIVERSAL}: where it is found (default: that of --split)",
+        help=f"of {UNIVERSAL}: where it is found (default: what the run was trained on, of another "
+        "dataset train; with --images these)",
     )
     how.add_argument("--batch-size", type=positive(int), default=1, help="images attacked at once")
     how.add_argument("--seed", type=int, default=0, help="of random starts")
@@ -167,11 +184,26 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """What is attacked: in words, how many, and a function that yields them for a `Judge`."""
+    """What is attacked.
+
+    `source`: in words; `count`: how many; `files`: the image files they are among, None of drawn
+    ones; `trained_on`: whether the run was, None if that is not known; `read`: a function that
+    yields them for a `Judge`.
+    """
 
     source: str
     count: int
+    files: list | None
+    trained_on: bool | None
     read: Callable
+
+    def shares_pictures(self, others):
+        """Whether some of these pictures are among `others`."""
+        from kerasdense.data.overlap import share_a_picture
+
+        if self.source == others.source or None in (self.files, others.files):
+            return self.source == others.source
+        return share_a_picture(self.files, others.files)
 
 
 def run(arguments):
@@ -188,14 +220,18 @@ def run(arguments):
     judge = Judge(model, task, goal, None if arguments.curve else output / "adversarial")
     attacker = judge.attacker(attack, devices.uses_xla(arguments.xla), arguments.seed)
     job = Job(arguments, facts, judge, attacker, epsilon, output)
-    samples = find_samples(job, arguments.split)
+    samples = of_images(job) if arguments.images else of_dataset(job)
     output.mkdir(parents=True, exist_ok=True)  # fails now rather than after the attack
-    print(f"{arguments.method} on {arguments.run}: {samples.count} images of {samples.source}")
+    print(
+        f"{arguments.method} on {arguments.run}: {samples.count} images of {samples.source}"
+        f"{', which the run was trained on' if samples.trained_on else ''}"
+    )
     work = measure_curve if arguments.curve else make_examples
-    name, result = work(job, samples)
+    name, written, result = work(job, samples)
     report = {
         "run": str(arguments.run),
         "data": samples.source,
+        "trained_on": samples.trained_on,
         "method": arguments.method,
         "goal": {
             "targeted": goal.targeted,
@@ -208,11 +244,14 @@ def run(arguments):
         **result,
     }
     (output / name).write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
-    print(f"{name} and pictures lie in {output}")
+    print(f"{written} lie in {output}")
 
 
 def measure_curve(job, samples):
-    """Draws and prints a robustness curve; returns the name of its file and its content."""
+    """Draws and prints a robustness curve.
+
+    Returns the name of its file, all that is written, in words, and the content of the file.
+    """
     from kerasdense.attacks import curve
     from kerasdense.attacks.judge import Progress
     from kerasdense.drawing import charts
@@ -225,11 +264,14 @@ def measure_curve(job, samples):
     print(curve.table(task, found))
     title = f"{arguments.method} on {arguments.run.name}"
     charts.save(job.output / "curve.png", curve.chart(task, found, title))
-    return "curve.json", found
+    return "curve.json", "curve.json, curve.png and curve.pdf", found
 
 
 def make_examples(job, samples):
-    """Makes and draws adversarial examples; returns the name of the report and its content."""
+    """Makes and draws adversarial examples.
+
+    Returns the name of the report, all that is written, in words, and the content of the report.
+    """
     from kerasdense.attacks import report
     from kerasdense.attacks.judge import Progress, by_size
     from kerasdense.attacks.methods import described
@@ -239,9 +281,11 @@ def make_examples(job, samples):
     found = {"attack": described(attack), "epsilon": job.epsilon}
     started = time.perf_counter()
     attack_batch = job.attacker
+    clear(job.output)
     if arguments.method == UNIVERSAL:
-        attack_batch, found["fitted_on"] = find_universal(job)
-    for folder in ("adversarial", "pictures"):
+        attack_batch, fit = find_universal(job, samples)
+        found |= fit
+    for folder in FOLDERS:
         (job.output / folder).mkdir(exist_ok=True)
     tally = report.Tally(judge.task)
     progress = Progress(samples.count, attack)
@@ -256,26 +300,60 @@ def make_examples(job, samples):
     result = tally.result()
     print(report.table(judge.task, result))
     found["seconds"] = time.perf_counter() - started
-    return "report.json", found | result | {"per_image": tally.rows}
+    return (
+        REPORT,
+        f"{REPORT} and the pictures of {result['images']} images",
+        found | result | {"per_image": tally.rows},
+    )
 
 
-def find_universal(job):
-    """A function that adds one perturbation to all images, and what it was found on."""
+def clear(output):
+    """Removes what an earlier attack wrote into a folder, and nothing else.
+
+    Its pictures are those that lie in both folders under one name.
+    """
+    first, second = (output / folder for folder in FOLDERS)
+    for path in first.glob("*.png"):
+        if (second / path.name).exists():
+            path.unlink()
+            (second / path.name).unlink()
+    for name in (REPORT, *PERTURBATION):
+        (output / name).unlink(missing_ok=True)
+
+
+def find_universal(job, measured):
+    """A function that adds one perturbation to all images, and what it was found on, a dict.
+
+    `measured`: the `Samples` that it will be added to.
+    """
     from kerasdense.attacks.judge import Progress
     from kerasdense.attacks.report import visible_factor
     from kerasdense.attacks.universal import adding, gathered, universal
     from kerasdense.drawing.pictures import amplified, save_picture
 
     arguments, attacker = job.arguments, job.attacker
-    samples = find_samples(job, arguments.fit_split or arguments.split)
-    print(f"one perturbation for {samples.count} images of {samples.source}", flush=True)
+    samples = measured
+    if arguments.fit_split or not arguments.images:
+        samples = of_dataset(job, to_fit=True)
+    shared = samples.shares_pictures(measured)
+    print(
+        f"one perturbation, made from {samples.count} images of {samples.source}, to be measured "
+        f"on {measured.count} of {measured.source}",
+        flush=True,
+    )
+    if shared:
+        print("it is measured on pictures that it was made from: others may withstand it better")
     batches, region = gathered(job.judge, samples.read(), arguments.batch_size)
     progress = Progress(len(batches), attacker.attack).of_batch(1)
     found = universal(attacker, batches, job.epsilon, region, progress)
-    np.save(job.output / "universal.npy", found)
-    factor = arguments.amplify or visible_factor(found)
-    save_picture(job.output / "universal.png", amplified(found, factor))
-    return adding(found), samples.source
+    array, picture = (job.output / name for name in PERTURBATION)
+    np.save(array, found)
+    save_picture(picture, amplified(found, arguments.amplify or visible_factor(found)))
+    return adding(found), {
+        "fitted_on": samples.source,
+        "fitted_images": samples.count,
+        "measured_on_fitted": shared,
+    }
 
 
 def make_attack(arguments):
@@ -303,10 +381,9 @@ def find_epsilon(arguments, attack):
             "--method minimal looks for the smallest perturbation and takes no --epsilon and no "
             "--curve. Take pgd, segpgd or cospgd for those."
         )
-    if arguments.fit_split and (method != UNIVERSAL or arguments.images):
+    if arguments.fit_split and method != UNIVERSAL:
         raise ValueError(
-            "--fit-split is for --method universal on a dataset: the split its perturbation is "
-            "found on."
+            "--fit-split is for --method universal: the split its perturbation is found on."
         )
     if arguments.curve:
         if epsilon or method == UNIVERSAL:
@@ -360,25 +437,25 @@ def class_pair(text, class_names):
     return tuple(class_names.index(name) for name in pair)
 
 
-def find_samples(job, split):
-    """The `Samples` that the flags name: pictures, or a split of a dataset."""
-    arguments = job.arguments
-    found = of_images(job) if arguments.images else of_dataset(job, split)
-    return dataclasses.replace(found, read=lambda: restricted(found.read(), arguments))
-
-
 def of_images(job):
     """`Samples` of the image files of --images, warped if the model's images are."""
     from kerasdense.data.images import find_images
     from kerasdense.drawing.pictures import load_picture
+    from kerasdense.models.layers import minimum_side
 
     arguments, judge = job.arguments, job.judge
-    if arguments.dataset or arguments.source:
+    if (arguments.dataset or arguments.source) and not arguments.fit_split:
         raise ValueError("--images or --dataset with --source: expected one of them.")
+    for flag, value in (("--split", arguments.split), ("--allow-trained", arguments.allow_trained)):
+        if value:
+            raise ValueError(f"{flag} is of a dataset: leave it out, or --images.")
     paths = find_images(arguments.images, job.output)
-    find_images(paths, job.output / "adversarial")  # where they would be overwritten
+    for folder in FOLDERS:  # where they would be overwritten
+        find_images(paths, job.output / folder)
     paths = paths[: arguments.limit]
     size = judge.task.image_size_of(judge.model)
+    if size is None:
+        check_sizes(paths, minimum_side(judge.model))
 
     def read():
         from kerasdense.data import augment
@@ -389,11 +466,27 @@ def of_images(job):
                 image = augment.warp(size)({"image": image}, None)["image"].numpy()
             yield {"image": image, "file_name": str(path)}
 
-    return Samples(", ".join(map(str, arguments.images)), len(paths), read)
+    source = ", ".join(map(str, arguments.images))
+    return Samples(source, len(paths), paths, None, lambda: restricted(read(), arguments))
 
 
-def of_dataset(job, split):
-    """`Samples` of a split of a dataset, by default the run's own."""
+def check_sizes(paths, least):
+    """Raises ValueError if an image file has a side below `least` pixels."""
+    from kerasdense.drawing.pictures import size_of
+
+    for path in paths:
+        height, width = size_of(path)
+        if min(height, width) < least:
+            raise ValueError(
+                f"{path} has {width}x{height} pixels, but the model takes images from "
+                f"{least}x{least} on. Leave it out, or enlarge it."
+            )
+
+
+def of_dataset(job, to_fit=False):
+    """`Samples` of a dataset, by default the run's own: to measure on, or for a perturbation."""
+    from kerasdense.data import overlap
+    from kerasdense.models.layers import minimum_side
     from kerasdense.training import run_folder
 
     arguments, judge = job.arguments, job.judge
@@ -404,14 +497,31 @@ def of_dataset(job, split):
         arguments.prepared_dir,
         arguments.mask_values,
     )
+    trained_on = None
+    if to_fit:
+        own = name == job.facts["dataset"]["name"]
+        split = arguments.fit_split or (run_folder.training_split(job.facts) if own else "train")
+    else:
+        split = arguments.split or run_folder.validation_split(job.facts, name)
+        trained_on = run_folder.check_measured(
+            job.facts, builder, name, split, arguments.allow_trained
+        )
     batches = judge.task.eval_batches(judge.model, builder, split)
     count = min(builder.info.splits[split].num_examples, arguments.limit or np.inf)
+    source = builder.builder_config.source
+    files = source and overlap.images_in(source)[split]
+    warped, least = judge.task.image_size_of(judge.model), minimum_side(judge.model)
 
     def read():
         for sample in batches.unbatch().take(count).as_numpy_iterator():
+            if warped is None:  # what the network does not need of the padding is no picture
+                height, width = np.maximum(sample["size"], least)
+                padded = {key: sample[key] for key in ("image", "mask") if key in sample}
+                sample |= {key: value[:height, :width] for key, value in padded.items()}
             yield sample | {"file_name": sample["file_name"].decode()}
 
-    return Samples(f"{name}, split {split}", count, read)
+    what = f"{name}, split {split}"
+    return Samples(what, count, files, trained_on, lambda: restricted(read(), arguments))
 
 
 def restricted(samples, arguments):

@@ -5,9 +5,10 @@ a palette is a list of [r, g, b], one per class. Pixels to ignore are drawn hatc
 """
 
 import math
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps
 
 from kerasdense.metrics.labels import IGNORE
 
@@ -22,6 +23,9 @@ GLOW = np.array([[40, 10, 90], [160, 30, 120], [235, 90, 50], [250, 190, 40], [2
 LINES, TAGS = 200, 26  # as many lines of boxes, or heights of tags, fill a picture's shorter side
 CROWD = 50  # boxes, from here on with lines and tags of 60 % and without halos
 TAG_SIZES = 10, 28  # pixels: smallest and largest font of a tag
+ORIENTATION = ExifTags.Base.Orientation
+LEGEND_TEXTS = 50  # as many heights of a legend's text fill a picture's width
+LEGEND_SIZES = 14, 64  # pixels: smallest and largest text of a legend
 LUMA = (0.299, 0.587, 0.114)  # share of red, green and blue in brightness
 
 
@@ -98,34 +102,51 @@ def amplified(difference, factor):
     )
 
 
-def legend(class_names, palette, width=None):
+def legend(class_names, palette, width=None, shown=None, text=14):
     """Color and name of each class, and of ignored pixels: uint8 [h, w, 3].
 
-    `width`: pixels to fill with as many columns as fit; None gives one column.
+    `width`: pixels to fill with as many columns as fit; None gives one column. `shown`: ids of the
+    classes (or IGNORE) that are named, by default all; `text`: its height in pixels.
     """
     if len(class_names) != len(palette):
         raise ValueError(
             f"A legend needs one color a class, received {len(class_names)} class names "
             f"and {len(palette)} colors."
         )
-    font, line, patch = _font(14), 24, 16
-    names = [*class_names, "ignored"]
-    column = patch + 3 * MARGIN + max(_text_size(name, font)[0] for name in names)
-    columns = 1 if width is None else max(1, (width - MARGIN) // column)
+    font, margin = _font(text), round(MARGIN * text / 14)
+    line, patch = 3 * margin, 2 * margin
+    names = dict(enumerate(class_names)) | {IGNORE: "ignored"}
+    names = names if shown is None else {class_id: names[class_id] for class_id in shown}
+    column = patch + 3 * margin + max(_text_size(name, font)[0] for name in names.values())
+    columns = 1 if width is None else max(1, (width - margin) // column)
     lines = math.ceil(len(names) / columns)
-    size = (max(width or 0, columns * column + MARGIN), lines * line + 2 * MARGIN)
+    size = (max(width or 0, columns * column + margin), lines * line + 2 * margin)
     canvas = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(canvas)
-    classes = [*range(len(class_names)), IGNORE]
-    for i, (class_id, name) in enumerate(zip(classes, names)):
-        x, y = MARGIN + i // lines * column, MARGIN + i % lines * line
+    for i, (class_id, name) in enumerate(names.items()):
+        x, y = margin + i // lines * column, margin + i % lines * line
         square = colorize(np.full((patch, patch), class_id), palette)
         canvas.paste(Image.fromarray(square), (x, y + (line - patch) // 2))
         draw.rectangle(
             (x, y + (line - patch) // 2, x + patch - 1, y + (line + patch) // 2 - 1),
             outline=FAINT,
         )
-        draw.text((x + patch + MARGIN, y + line // 2), name, INK, font, anchor="lm")
+        draw.text((x + patch + margin, y + line // 2), name, INK, font, anchor="lm")
+    return np.asarray(canvas)
+
+
+def with_legend(picture, labels, class_names, palette):
+    """A picture uint8 [H, W, 3], and below it the classes of its `labels` [H, W]: uint8 [h, w, 3].
+
+    The picture keeps its pixels and its corner; the text grows with it, and a small picture does
+    not shrink it, so that the legend may be the wider one.
+    """
+    height, width = picture.shape[:2]
+    text = round(np.clip(min(2 * height, width) / LEGEND_TEXTS, *LEGEND_SIZES))
+    below = legend(class_names, palette, width, np.unique(_label_map(labels)).tolist(), text)
+    canvas = Image.new("RGB", (below.shape[1], height + below.shape[0]), PAPER)
+    canvas.paste(Image.fromarray(picture), (0, 0))
+    canvas.paste(Image.fromarray(below), (0, height))
     return np.asarray(canvas)
 
 
@@ -235,6 +256,20 @@ def load_picture(path):
     return np.asarray(picture.convert("RGB"))
 
 
+def size_of(path):
+    """Height and width of the image file `path`, upright, without decoding it.
+
+    Raises: ValueError if the file is missing, damaged or no picture.
+    """
+    try:
+        with Image.open(path) as file:
+            width, height = file.size
+            turned = file.getexif().get(ORIENTATION, 1) >= 5  # by a quarter
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"Cannot read the image {path}: {error}.") from error
+    return (width, height) if turned else (height, width)
+
+
 def resized(picture, size):
     """`picture` uint8 [H, W, 3] in another `size` (height, width), bilinear."""
     height, width = size
@@ -242,7 +277,8 @@ def resized(picture, size):
 
 
 def save_picture(path, picture):
-    """Write a picture uint8 [H, W, 3] to `path`, in the format of its ending."""
+    """Write a picture uint8 [H, W, 3] to `path`, in the format of its ending; makes its folder."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.ascontiguousarray(picture)).save(path)
 
 
@@ -253,7 +289,11 @@ def save_animation(path, frames, milliseconds=80):
 
 
 def save_label_map(path, labels, palette):
-    """Write `labels` [H, W] as a palette PNG whose pixel values are the class ids (255 kept)."""
+    """Write `labels` [H, W] as a palette PNG whose pixel values are the class ids (255 kept).
+
+    Makes its folder.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     labels = _label_map(labels)
     picture = Image.fromarray(labels.astype(np.uint8))
     picture.putpalette(_lookup_table(labels, palette).tobytes())

@@ -17,7 +17,7 @@ from keras import ops
 from kerasdense.explain import gradients
 from kerasdense.explain.objectives import weighted_sum
 from kerasdense.explain.transforms import blur, gaussian, spectrum_image, transform
-from kerasdense.models.layers import MINIMUM_SIZE, ImageNetPreprocessing
+from kerasdense.models.layers import minimum_side
 
 SIZE = (128, 128)  # pixels, of the images for models that take any size
 MOMENTUM = 0.9
@@ -202,10 +202,10 @@ def image_size(model, size=None):
             f'"{model.name}" takes images of {shape[1]}x{shape[2]}, received size '
             f"{size[0]}x{size[1]}."
         )
-    preprocessed = any(isinstance(item, ImageNetPreprocessing) for item in model.layers)
-    if min(size) < (MINIMUM_SIZE if preprocessed else 1):
+    least = minimum_side(model)
+    if min(size) < least:
         raise ValueError(
-            f'"{model.name}" takes images of at least {MINIMUM_SIZE} pixels a side, received size '
+            f'"{model.name}" takes images of at least {least} pixels a side, received size '
             f"{size[0]}x{size[1]}."
         )
     return tuple(size)

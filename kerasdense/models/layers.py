@@ -235,6 +235,12 @@ class Recompute(keras.layers.Wrapper):
         return self.layer.compute_output_shape(input_shape)
 
 
+def minimum_side(model):
+    """Pixels that the sides of a model's images have at least: of networks of this package 64."""
+    preprocessed = any(isinstance(layer, ImageNetPreprocessing) for layer in model.layers)
+    return MINIMUM_SIZE if preprocessed else 1
+
+
 def leaf_layers(model):
     """Yields all layers of a model, instead of wrappers and nested models those inside them."""
     for layer in model.layers:

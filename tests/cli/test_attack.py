@@ -203,12 +203,18 @@ def test_a_curve(workplace, script, tmp_path):
 
 def test_one_perturbation_for_all_images(workplace, script, tmp_path):
     status, out, err = script(
-        "--run", workplace / "segmentation", "--method", "universal", "--fit-split", "train",
+        "--run", workplace / "segmentation", "--method", "universal",
         "--output", tmp_path, "--epsilon", 10,
     )  # fmt: skip
     assert status == 0, err
+    assert (
+        "made from 1 images of folder, split train, to be measured on 2 of folder, split val" in out
+    )
+    assert "pictures that it was made from" not in out
     report = read_report(tmp_path)
     assert report["fitted_on"] == "folder, split train" and report["data"] == "folder, split val"
+    assert (report["fitted_images"], report["images"]) == (1, 2)
+    assert report["measured_on_fitted"] is False and report["trained_on"] is False
     found = np.load(tmp_path / "universal.npy")
     assert found.shape == (20, 80, 3) and np.abs(found).max() == 10
     for row in report["per_image"]:
@@ -218,6 +224,75 @@ def test_one_perturbation_for_all_images(workplace, script, tmp_path):
     # Found where red leads by 12, 16 and 40, it turns 4, 8 and 4 in the same places.
     assert report["success"]["before"] == pytest.approx(1 / 6)
     assert report["success"]["by_pixel"] == pytest.approx(4 / 6)
+
+
+@pytest.mark.parametrize(
+    "flags, shared",
+    [
+        (["--images", "{images}/0.png"], True),  # there are no others
+        (["--images", "{images}/0.png", "--fit-split", "train"], False),
+        (["--images", "{images}/2.png", "--fit-split", "train"], True),
+        (["--fit-split", "val"], True),
+        (["--split", "train", "--allow-trained"], True),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_a_perturbation_measured_on_what_it_was_made_from_says_so(
+    workplace, script, tmp_path, flags, shared
+):
+    flags = [flag.format(images=workplace / "data" / "images") for flag in flags]
+    status, out, err = script(
+        "--run", workplace / "segmentation", "--method", "universal", "--output", tmp_path, *flags
+    )
+    assert status == 0, err
+    assert ("it is measured on pictures that it was made from" in out) == shared
+    assert read_report(tmp_path)["measured_on_fitted"] is shared
+
+
+def test_a_split_that_was_trained_on_is_refused(workplace, script, tmp_path):
+    for more in ([], ["--curve", "1,2"]):
+        flags = ["--run", workplace / "segmentation", "--split", "train", *more]
+        status, _, err = script(*flags, "--output", tmp_path / "out")
+        assert status == 2 and "trained on pictures of folder, split train" in err
+        assert "Take --split val, or insist by --allow-trained" in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    status, out, err = script(*flags, "--allow-trained", "--output", tmp_path / "out")
+    assert status == 0 and "split train, which the run was trained on" in out, err
+    assert read_report(tmp_path / "out", "curve.json")["trained_on"] is True
+
+
+def test_what_an_earlier_attack_wrote_goes_and_nothing_else(workplace, script, tmp_path):
+    flags = ["--run", workplace / "segmentation", "--output", tmp_path]
+    status, _, err = script(*flags, "--method", "universal", "--epsilon", 9)
+    assert status == 0 and (tmp_path / "universal.npy").exists(), err
+    others = ["adversarial/mine.png", "pictures/mine2.png", "pictures/0.jpg", "universal.txt"]
+    for name in others:
+        (tmp_path / name).touch()
+    images = workplace / "data" / "images" / "1.png"
+    status, _, err = script(*flags, "--images", images, "--method", "fgsm")
+    assert status == 0, err
+    left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {"report.json", "adversarial/1.png", "pictures/1.png", *others}
+    # A curve beside it is another result, and leaves this one alone.
+    status, out, err = script(*flags, "--curve", "1,2", "--steps", 1)
+    now = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert now == left | {"curve.json", "curve.png", "curve.pdf"}
+    assert f"curve.json, curve.png and curve.pdf lie in {tmp_path}" in out
+
+
+def test_images_that_the_network_does_not_take_are_named_before_work_starts(
+    segmentation_run, script, tmp_path
+):
+    large, small = tmp_path / "large.png", tmp_path / "small.png"
+    pictures.save_picture(large, np.zeros((64, 64, 3), np.uint8))
+    pictures.save_picture(small, np.zeros((64, 63, 3), np.uint8))
+    flags = ["--run", segmentation_run, "--output", tmp_path / "out", "--steps", 1]
+    status, out, err = script(*flags, "--images", large, small)
+    assert status == 2 and not out and not (tmp_path / "out").exists()
+    assert err == (
+        f"error: {small} has 63x64 pixels, but the model takes images from 64x64 on. Leave it out, "
+        "or enlarge it.\n"
+    )
 
 
 def test_objects_are_suppressed_and_moved(workplace, script, tmp_path):
@@ -299,7 +374,9 @@ MISTAKES = [
     (["--suppress"], "Only a detector"),
     (["--confidence", "1.5"], "between 0 and 1"),
     (["--dataset", "folder"], "--images or --dataset"),
-    (["--fit-split", "train"], "--fit-split"),
+    (["--fit-split", "train"], "--fit-split is for --method universal"),
+    (["--split", "val"], "--split is of a dataset"),
+    (["--allow-trained"], "--allow-trained is of a dataset"),
 ]  # fmt: skip
 
 

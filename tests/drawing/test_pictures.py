@@ -77,6 +77,29 @@ def test_legend_shows_every_color(width):
     assert {tuple(color) for color in PALETTE} <= colors
 
 
+def test_a_legend_of_some_classes_shows_their_colors_alone():
+    picture = pictures.legend(NAMES, PALETTE, shown=[1])
+    colors = {tuple(color) for color in picture.reshape(-1, 3)}
+    assert tuple(PALETTE[1]) in colors and tuple(PALETTE[0]) not in colors
+    larger = pictures.legend(NAMES, PALETTE, shown=[1], text=28)
+    assert larger.shape[0] == 2 * picture.shape[0]
+
+
+@pytest.mark.parametrize("size", [(10, 40), (60, 7), (192, 256), (1500, 2000)])
+def test_a_picture_with_its_legend(size):
+    labels = np.zeros(size, np.uint8)
+    labels[0, 0] = 2
+    picture = pictures.colorize(labels, PALETTE)
+    explained = pictures.with_legend(picture, labels, NAMES, PALETTE)
+    height, width = size
+    # The picture as it was, at the top left, and a legend that is readable and not much.
+    np.testing.assert_array_equal(explained[:height, :width], picture)
+    below = explained[height:]
+    assert 24 <= below.shape[0] < 100 + height / 4 and width <= explained.shape[1] < width + 150
+    colors = {tuple(color) for color in below.reshape(-1, 3)}
+    assert tuple(PALETTE[2]) in colors and tuple(PALETTE[1]) not in colors
+
+
 def test_gallery_keeps_every_pixel():
     rng = np.random.default_rng(0)
     rows = [[rng.integers(0, 256, (5, 7, 3), np.uint8) for _ in range(3)] for _ in range(2)]
@@ -252,3 +275,19 @@ def test_a_real_frame():
     assert (
         pictures.overlay(image, mask, [[i, 2 * i, 3 * i] for i in range(12)]).shape == image.shape
     )
+
+
+@pytest.mark.parametrize("orientation, size", [(1, (3, 5)), (3, (3, 5)), (6, (5, 3)), (8, (5, 3))])
+def test_the_size_of_a_file_is_that_of_its_upright_picture(tmp_path, orientation, size):
+    exif = Image.Exif()
+    exif[0x0112] = orientation  # 6 and 8: a quarter turn
+    Image.new("RGB", (5, 3)).save(tmp_path / "a.png", exif=exif)
+    assert pictures.size_of(tmp_path / "a.png") == size
+    assert pictures.load_picture(tmp_path / "a.png").shape[:2] == size
+
+
+def test_a_file_that_is_no_picture_has_no_size(tmp_path):
+    (tmp_path / "a.png").write_text("none")
+    for name in ("a.png", "missing.png"):
+        with pytest.raises(ValueError, match=f"Cannot read the image .*{name}"):
+            pictures.size_of(tmp_path / name)
