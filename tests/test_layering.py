@@ -35,6 +35,8 @@ KNOWN_TO = {
     "jax": {"explain", "benchmarks"},  # the other backend: gradients, devices
     "pycocotools": {"metrics"},
     "matplotlib": {"drawing"},
+    "rich": {"drawing"},
+    "tensorboard": {"training"},
     "h5py": {"models"},
     "tensorflow_datasets": {"data"},
     "absl": {"data"},

@@ -3,8 +3,10 @@
     kerasdense fit ladder_densenet --dataset camvid --source CamVid --workdir runs/camvid
     kerasdense fit ssd300 --dataset folder_detection --source mydata --workdir runs/boxes
 
-Kill a run and give the same command again: it goes on after the last whole epoch. The defaults of
-each network are its paper's recipe: kerasdense fit NETWORK --help.
+Kill a run and give the same command again: it goes on after the last whole epoch; with more
+--epochs, a complete run goes on, too. --initialize runs/other begins a new run with what another
+has learned, also for other classes. The defaults of each network are its paper's recipe:
+kerasdense fit NETWORK --help.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from kerasdense.cli.arguments import (
     size,
     weights,
 )
+from kerasdense.recipes.recipe import VALIDATION_BATCH
 
 KINDS = {"size": size, "numbers": numbers, "count": positive(int)}
 
@@ -61,21 +64,24 @@ def _add_shared(parser, recipe):
         help="of the backbone",
     )
     parser.add_argument(
+        "--initialize",
+        type=Path,
+        metavar="RUN|FILE",
+        help="go on from another model: all weights that fit by name and shape, and the rows of "
+        "class heads by the names of the classes (default: no); of --weights a file is read before",
+    )
+    parser.add_argument(
         "--epochs",
         type=positive(int),
         default=recipe.epochs,
-        help="passes over the training split",
+        help="passes over the training split; may be raised when a run goes on",
     )
     parser.add_argument(
         "--batch-size", type=positive(int), default=recipe.batch_size, help="images a step"
     )
-    if recipe.scales_rate:
-        rate, note = None, (
-            f" (default: {recipe.learning_rate:g} for a batch of {recipe.batch_size}, in "
-            "proportion for others)"
-        )  # fmt: skip
-    else:
-        rate, note = recipe.learning_rate, ""
+    rate, note = recipe.learning_rate, ""
+    if callable(rate):
+        rate, note = None, f" (default: {rate.__doc__})"
     parser.add_argument(
         "--learning-rate",
         type=positive(float),
@@ -100,12 +106,19 @@ def _add_shared(parser, recipe):
     parser.add_argument(
         "--validation-split", default="val", metavar="SPLIT", help="to measure each epoch on"
     )
+    parser.add_argument(
+        "--validation-batch-size",
+        type=positive(int),
+        metavar="IMAGES",
+        help=f"images at once, when they are measured (default: --batch-size, at most "
+        f"{VALIDATION_BATCH})",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
     parser.add_argument(
         "--early-stop",
         type=positive(int),
-        metavar="EPOCHS",
-        help="stop after no gain for so long (default: never)",
+        metavar="VALIDATIONS",
+        help="stop after so many validations without a better one (default: never)",
     )
     parser.add_argument(
         "--average-weights",

@@ -133,15 +133,21 @@ def is_ssd(model):
     return any(isinstance(layer, AnchorPredictions) for layer in model.layers)
 
 
-def anchors_of(model):
-    """The anchors that a model predicts for: float32 [A, 4], center_xywh.
+def predictions_of(model):
+    """The layer `AnchorPredictions` of a model.
 
     Raises:
         ValueError: the model is no SSD.
     """
     for layer in model.layers:
         if isinstance(layer, AnchorPredictions):
-            return anchors.anchors(layer.layout, layer.scales, layer.clip)
+            return layer
     raise ValueError(
         f'the model "{model.name}" has no anchors: expected one built by ssd300 or ssd512'
     )
+
+
+def anchors_of(model):
+    """The anchors that a model predicts for: float32 [A, 4], center_xywh; as `predictions_of`."""
+    layer = predictions_of(model)
+    return anchors.anchors(layer.layout, layer.scales, layer.clip)

@@ -77,24 +77,19 @@ def load_weights(model, architecture, weights):
         ValueError: an unknown architecture, no access to the ImageNet weights, a file that cannot
             be read, or one of which nothing fits.
     """
-    family = "densenet" if str(architecture).startswith("densenet") else architecture
-    if family not in BACKBONE_LAYERS:
-        raise ValueError(
-            f"architecture: expected one of {(*IMAGENET_NETWORKS, 'densenet')}, "
-            f"received {architecture!r}"
-        )
+    backbone = _backbone_layers(architecture)
     if weights is None:
         return WeightsReport()
     if weights == "imagenet":
         arrays = _arrays_of_model(_imagenet_network(architecture))
     else:
-        arrays = _arrays_of_file(Path(weights))
+        arrays = read_weights(Path(weights))
     layers = [layer for layer in leaf_layers(model) if layer.weights]
     names = {layer.name for layer in layers}
     targets = [
         layer
         for layer in layers
-        if re.fullmatch(BACKBONE_LAYERS[family], layer.name)
+        if re.fullmatch(backbone, layer.name)
         or (re.fullmatch(SSD_LAYERS, layer.name) and layer.name in arrays)
     ]
     if VGG16_SSD_TAPS["stride8"] in names:
@@ -125,6 +120,28 @@ def load_weights(model, architecture, weights):
         )
     print(report, flush=True)
     return report
+
+
+def backbone_paths(model, architecture):
+    """Paths of the variables of a model's backbone; `architecture` as of `load_weights`."""
+    layers = _backbone_layers(architecture)
+    return [
+        variable.path
+        for layer in leaf_layers(model)
+        if re.fullmatch(layers, layer.name)
+        for variable in layer.weights
+    ]
+
+
+def _backbone_layers(architecture):
+    """A regular expression of the names of a backbone's layers."""
+    family = "densenet" if str(architecture).startswith("densenet") else architecture
+    if family not in BACKBONE_LAYERS:
+        raise ValueError(
+            f"architecture: expected one of {(*IMAGENET_NETWORKS, 'densenet')}, "
+            f"received {architecture!r}"
+        )
+    return BACKBONE_LAYERS[family]
 
 
 def _subsample_classifier(arrays):
@@ -161,8 +178,11 @@ def _imagenet_network(architecture):
         ) from error
 
 
-def _arrays_of_file(path):
-    """{layer name: [array]} of a weights file."""
+def read_weights(path):
+    """{layer name: [array]} of a file, in the order of the layers' weights; as of `load_weights`.
+
+    Raises: FileNotFoundError; ValueError if it cannot be read.
+    """
     if not path.is_file():
         raise FileNotFoundError(
             f'weights: expected "imagenet", None or an existing file, received "{path}", '

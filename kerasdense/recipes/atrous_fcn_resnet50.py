@@ -17,6 +17,11 @@ def network(options):
     return "atrous_fcn_resnet50", "resnet50", {}
 
 
+def learning_rate(options):
+    """0.01 for a batch of 16, in proportion for others"""
+    return 0.01 * options.batch_size / 16
+
+
 RECIPE = Recipe(
     task="segmentation",
     network=network,
@@ -25,7 +30,6 @@ RECIPE = Recipe(
     weight_decay=1e-4,
     epochs=250,
     batch_size=16,
-    learning_rate=0.01,
-    scales_rate=True,
+    learning_rate=learning_rate,
     options=crops((320, 320), (0.5, 2.0)),
 )

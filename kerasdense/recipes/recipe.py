@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ADVERSARIAL_EPSILON = 4  # gray levels
+VALIDATION_BATCH = 8  # images; whole ones, where the training saw crops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +40,12 @@ class Recipe:
             with.
         optimizer: `(options, learning_rate, total_steps) -> keras.optimizers.Optimizer`.
         augmentation: `(options) -> op` of `data.augment`.
-        weight_decay: of the convolutions, see `training.fitting.Schedule`.
-        epochs, batch_size, learning_rate, backbone_rate: defaults; the last is the factor of the
-            learning rate for pretrained weights.
-        scales_rate: whether the default learning rate is for the default batch size, and in
-            proportion for others.
+        weight_decay: of the convolutions, see `training.fitting.Schedule`; a number, or a function
+            `(options) -> number`.
+        epochs, batch_size, backbone_rate: defaults; the last is the factor of the learning rate
+            for pretrained weights.
+        learning_rate: the default; a number, or a function `(options) -> number`, whose docstring
+            is what `--help` says of it.
         options: further arguments.
     """
 
@@ -51,12 +53,11 @@ class Recipe:
     network: Callable
     optimizer: Callable
     augmentation: Callable
-    weight_decay: float
+    weight_decay: float | Callable
     epochs: int
     batch_size: int
-    learning_rate: float
+    learning_rate: float | Callable
     backbone_rate: float = 1.0
-    scales_rate: bool = False
     options: tuple = ()
 
     def fit(self, options, command):
@@ -113,6 +114,8 @@ class Recipe:
             model = getattr(models, name)(
                 num_classes=len(class_names), weights=None, **model_arguments
             )
+            if options.initialize:
+                return model, _initialized(model, architecture, task, options)
             return model, load_weights(model, architecture, options.weights)
 
         fitting.fit(
@@ -131,8 +134,7 @@ class Recipe:
             for name, value in vars(options).items()
         }
         if arguments["learning_rate"] is None:
-            scale = options.batch_size / self.batch_size if self.scales_rate else 1.0
-            arguments["learning_rate"] = self.learning_rate * scale
+            arguments["learning_rate"] = _value(self.learning_rate, options)
         return arguments
 
     def _schedule(self, options, learning_rate, steps_per_epoch, adversarial):
@@ -147,13 +149,34 @@ class Recipe:
             options.epochs,
             steps_per_epoch,
             make_optimizer,
-            self.weight_decay,
+            _value(self.weight_decay, options),
             validate_every=getattr(options, "validate_every", 1),
             early_stop=options.early_stop,
             average_weights=options.average_weights,
             jit_compile=devices.uses_xla(options.xla),
             adversarial=adversarial,
         )
+
+
+def _value(given, options):
+    return given(options) if callable(given) else given
+
+
+def _initialized(model, architecture, task, options):
+    """Sets what fits of `options.initialize`, and tells; a `WeightsReport` of the backbone."""
+    from kerasdense.models import weights
+    from kerasdense.training.initialization import initialize
+
+    if options.weights != "imagenet":  # those would be replaced at once
+        weights.load_weights(model, architecture, options.weights)
+    found = initialize(model, task, options.initialize)
+    print(found, flush=True)
+    backbone, taken = weights.backbone_paths(model, architecture), set(found.taken)
+    return weights.WeightsReport(
+        found.source,
+        tuple(path for path in backbone if path in taken),
+        tuple(path for path in backbone if path not in taken),
+    )
 
 
 def _data(task, builder, train_split, augmentation, options):
@@ -178,7 +201,7 @@ def _data(task, builder, train_split, augmentation, options):
             model,
             builder,
             options.validation_split,
-            options.batch_size,
+            options.validation_batch_size or min(options.batch_size, VALIDATION_BATCH),
             few_sizes,
             with_targets=True,
         )

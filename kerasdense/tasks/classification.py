@@ -74,6 +74,11 @@ class Classification(Task):
 
     # ---- training
 
+    def class_heads(self, model):
+        from kerasdense.models.outputs import heads
+
+        return dict.fromkeys(heads(model, model.output), 0)
+
     def targets(self, model):
         return image_labels(len(self.class_names))
 

@@ -86,6 +86,13 @@ class Detection(Task):
 
     # ---- training
 
+    def class_heads(self, model):
+        from kerasdense.models.outputs import heads
+        from kerasdense.models.ssd import predictions_of
+
+        maps = predictions_of(model).input  # those of classes, then those of boxes
+        return dict.fromkeys(heads(model, maps[: len(maps) // 2]), 1)
+
     def targets(self, model):
         from kerasdense.boxes.anchors import encode_targets
 

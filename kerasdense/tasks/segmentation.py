@@ -54,6 +54,11 @@ class Segmentation(Task):
 
     # ---- training
 
+    def class_heads(self, model):
+        from kerasdense.models.outputs import heads
+
+        return dict.fromkeys(heads(model, model.output), 0)
+
     def check_data(self, builder, split, is_training=False):
         """Names classes that no pixel of the masks has.
 
@@ -105,6 +110,15 @@ class Segmentation(Task):
             "loss_weights": {"logits": 1 - AUXILIARY_SHARE, "auxiliary_logits": AUXILIARY_SHARE},
             "metrics": {"logits": MeanIoU(len(self.class_names))},
         }
+
+    def validate(self, model, samples):
+        """IoU by class, from the confusion matrix that `Model.evaluate` has just counted."""
+        from kerasdense.metrics.mean_iou import MeanIoU, per_class_iou
+
+        compiled = (each for group in model.metrics for each in getattr(group, "metrics", []))
+        (metric,) = (each for each in compiled if isinstance(each, MeanIoU))
+        ious = map(number, per_class_iou(metric.matrix()))
+        return {"val_per_class_iou": dict(zip(self.class_names, ious))}
 
     def validation_picture(self, model, samples):
         rows = []

@@ -17,7 +17,7 @@ from kerasdense.boxes.anchors import LAYOUTS
 from kerasdense.cli.main import parser_of
 from kerasdense.models.backbones import DENSENET_BLOCKS
 from kerasdense.recipes import recipe as recipe_module
-from kerasdense.recipes.recipe import Recipe, check_size
+from kerasdense.recipes.recipe import Recipe, _value, check_size
 
 NAMES = recipes.names()
 RECIPES = {name: recipes.module(name).RECIPE for name in NAMES}
@@ -63,7 +63,8 @@ def test_its_defaults_are_within_what_it_accepts(name):
     expected = RECIPES[name]
     assert options["epochs"] == expected.epochs and options["batch_size"] == expected.batch_size
     assert options["backbone_rate"] == expected.backbone_rate
-    assert options["learning_rate"] == (None if expected.scales_rate else expected.learning_rate)
+    rate = expected.learning_rate
+    assert options["learning_rate"] == (None if callable(rate) else rate)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -147,9 +148,9 @@ STEPS = 120_000  # of SSD's schedule, Liu et al. 2016, sec. 3.1
 )  # fmt: skip
 def test_numbers(name, optimizer, weight_decay, batch_size, epochs, rates):
     recipe, options = RECIPES[name], options_of(name)
-    assert recipe.weight_decay == weight_decay
+    assert _value(recipe.weight_decay, options) == weight_decay
     assert (options.batch_size, options.epochs) == (batch_size, epochs)
-    made = recipe.optimizer(options, recipe.learning_rate, STEPS)
+    made = recipe.optimizer(options, _value(recipe.learning_rate, options), STEPS)
     assert type(made).__name__ == optimizer
     if optimizer == "SGD":
         assert made.momentum == 0.9
@@ -182,6 +183,8 @@ def test_the_rates_of_pretrained_weights():
         ("atrous_fcn_resnet50", ("--batch-size", 4), 0.01 * 4 / 16),
         ("atrous_fcn_resnet50", ("--batch-size", 4, "--learning-rate", 0.005), 0.005),
         ("fcn", ("--batch-size", 4), 1e-4),  # of the other papers no such rule is known
+        ("fcn", ("--backbone", "resnet50"), 0.01 * 20 / 16),
+        ("fcn", ("--backbone", "resnet50", "--batch-size", 4), 0.01 * 4 / 16),
         ("fcn", ("--batch-size", 4, "--learning-rate", 0.005), 0.005),
     ],
 )
@@ -371,6 +374,11 @@ def test_options_become_a_schedule():
         assert float(optimizer.learning_rate) == pytest.approx(rate / 10)
 
 
+def test_the_decay_of_a_backbone_of_its_own():
+    schedule = RECIPES["fcn"]._schedule(options_of("fcn", "--backbone", "resnet50"), 0.01, 50, None)
+    assert schedule.weight_decay == 1e-4
+
+
 def test_segmentation_is_validated_in_every_epoch():
     schedule = RECIPES["fcn"]._schedule(options_of("fcn", "--xla", "off"), 0.01, 50, None)
     assert schedule.validate_every == 1 and not schedule.jit_compile
@@ -401,7 +409,8 @@ def test_where_xla_compiles_validation_has_few_sizes(xla):
     options = options_of("fcn", "--xla", xla, "--validation-split", "test")
     builder = prepared("train", "test")
     data = recipe_module._data(Reading(), builder, "train", None, options)
-    assert data.validation("model") == ("model", builder, "test", 20, xla == "on")
+    # Whole images take more memory than crops: at most 8 at once, unless more are wished for.
+    assert data.validation("model") == ("model", builder, "test", 8, xla == "on")
 
 
 @pytest.mark.parametrize("splits, missing", [(("train",), "val"), (("val",), "train")])
