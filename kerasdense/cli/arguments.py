@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import difflib
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 XLA = ("auto", "on", "off")
@@ -145,6 +146,27 @@ def model_option(text):
     with contextlib.suppress(ValueError):
         return name, float(value)
     return name, value
+
+
+def class_index(text, names):
+    """The index of a class given by its name, in whatever case, or by its index.
+
+    Raises: ValueError if there is none, or the case decides and none fits, with those of like
+    names first.
+    """
+    if text in names:
+        return names.index(text)
+    folded = [name.casefold() for name in names]
+    if folded.count(text.casefold()) == 1:
+        return folded.index(text.casefold())
+    if text.isdecimal() and int(text) < len(names):
+        return int(text)
+    close = difflib.get_close_matches(text.casefold(), folded)
+    like = [name for name, each in zip(names, folded) if each in close]
+    raise ValueError(
+        f"There is no class '{text}'{': is it ' + ' or '.join(like) + '?' if like else '.'} "
+        f"Expected an index from 0 to {len(names) - 1} or one of: {', '.join(names)}."
+    )
 
 
 def add_dataset(parser, required=True):

@@ -38,6 +38,7 @@ from kerasdense.cli.arguments import (
     add_measured_split,
     add_run,
     add_xla,
+    class_index,
     integers,
     numbers,
     positive,
@@ -429,12 +430,12 @@ def make_goal(arguments, task):
 def class_pair(text, class_names):
     """`A:B` as two class numbers."""
     pair = text.split(":")
-    if len(pair) != 2 or pair[0] == pair[1]:
+    if len(pair) != 2:
         raise ValueError(f"--target-class expects two classes A:B, received '{text}'.")
-    for name in pair:
-        if name not in class_names:
-            raise ValueError(f"Unknown class '{name}': there are {', '.join(class_names)}.")
-    return tuple(class_names.index(name) for name in pair)
+    old, new = (class_index(name, class_names) for name in pair)
+    if old == new:
+        raise ValueError(f"--target-class expects two classes A:B, received one in '{text}'.")
+    return old, new
 
 
 def of_images(job):

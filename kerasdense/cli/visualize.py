@@ -22,7 +22,16 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasdense.cli.arguments import Formatter, add_run, add_xla, integers, positive, size, weights
+from kerasdense.cli.arguments import (
+    Formatter,
+    add_run,
+    add_xla,
+    class_index,
+    integers,
+    positive,
+    size,
+    weights,
+)
 
 FILTER_SIDE = 56  # pixels, about, of a picture of a filter
 FRAMES = 30  # of a GIF
@@ -296,7 +305,7 @@ def cam(arguments, subject):
     from kerasdense.models.outputs import main_output
 
     model, task = subject.model, subject.task
-    index = find_class(arguments.class_name, task.class_names)
+    index = class_index(arguments.class_name, task.class_names)
     size = arguments.size or task.image_size_of(model)
     failed, taken = 0, set()
     for path in find_images(arguments.images, arguments.output):
@@ -361,10 +370,10 @@ def make_objective(text, arguments, subject):
         )
     weight = number(float, fields[count], text) if len(fields) > count else 1.0
     if kind == "class":
-        index = find_class(fields[0], subject.task.class_names)
+        index = class_index(fields[0], subject.task.class_names)
         objective = class_objective(index, arguments, subject)
     elif kind == "anchor":
-        index = find_class(fields[1], subject.task.class_names)
+        index = class_index(fields[1], subject.task.class_names)
         objective = objectives.anchor_class(number(int, fields[0], text), index)
     elif kind == "layer":
         objective = objectives.layer(fields[0])
@@ -405,15 +414,3 @@ def make_region(corners, size):
     region = np.zeros(size, bool)
     region[top:bottom, left:right] = True
     return region
-
-
-def find_class(text, names):
-    """The index of a class given by its name or index."""
-    if text in names:
-        return names.index(text)
-    if text.isdecimal() and int(text) < len(names):
-        return int(text)
-    raise ValueError(
-        f"There is no class '{text}'. Expected an index from 0 to {len(names) - 1} or one of: "
-        f"{', '.join(names)}."
-    )

@@ -124,3 +124,30 @@ def test_the_flags_of_data_and_runs():
     assert found.dataset is found.source is found.prepared_dir is found.mask_values is None
     assert " ".join(parser.format_help().split()).count("(default: the run's own)") == 4
     assert parser.parse_args(["--run", "x", "--mask-values", "0,255"]).mask_values == (0, 255)
+
+
+@pytest.mark.parametrize(
+    "text, index",
+    [("car", 0), ("Car", 0), ("TRAFFIC light", 1), ("van", 2), ("VAN", 3), ("3", 3), ("7", 4)],
+)
+def test_a_class_is_found_by_its_name_in_whatever_case_or_its_index(text, index):
+    assert arguments.class_index(text, ["car", "traffic light", "van", "VAN", "7"]) == index
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        (
+            "cra",
+            "There is no class 'cra': is it car\\? Expected an index from 0 to 3 or one",
+        ),
+        ("Trafic Light", "is it traffic light\\?"),
+        ("Van", "is it van or VAN\\?"),  # the case decides
+        ("zebra", "There is no class 'zebra'\\. Expected an index"),
+        ("4", "There is no class '4'\\."),
+        ("-1", "There is no class '-1'\\."),
+    ],
+)
+def test_a_class_that_is_not_there_is_told_beside_those_of_like_names(text, words):
+    with pytest.raises(ValueError, match=words):
+        arguments.class_index(text, ["car", "traffic light", "van", "VAN"])

@@ -92,7 +92,7 @@ def test_a_gallery_of_the_classes(workplace, visualize, tmp_path, task):
         "gallery", "--run", workplace / task, "--classes", *QUICK, "--gif", "--output", output
     )
     assert status == 0, err
-    assert "40/40" in out and "3 pictures" in out and "30 frames" in out
+    assert "3 pictures" in out and "30 frames" in out
     for name in NAMES:
         start, end = out.split(f"{name}: ")[1].splitlines()[0].split(" -> ")
         assert float(start) == pytest.approx(127.5, abs=1) and end == "255"
@@ -112,7 +112,6 @@ def test_a_gallery_of_channels_with_regularization(workplace, visualize, tmp_pat
         *SIZE, "--steps", 3, "--batch-size", 2, "--parametrization", "pixel", "--output", output,
     )  # fmt: skip
     assert status == 0, err
-    assert "6/6" in out  # steps of two batches
     names = [line.split(":")[0] for line in out.splitlines() if " -> 1" in line]
     assert names == ["colors 2", "colors 0", "colors 1"] and "not raised" not in out
     assert list(tmp_path.iterdir()) == [output]
