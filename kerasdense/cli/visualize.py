@@ -30,6 +30,7 @@ from kerasdense.cli.arguments import (
     integers,
     positive,
     size,
+    size_text,
     weights,
 )
 
@@ -302,16 +303,27 @@ def cam(arguments, subject):
     from kerasdense.data.images import find_images, unused_name
     from kerasdense.drawing import pictures
     from kerasdense.explain.class_activation_maps import grad_cam
+    from kerasdense.models.layers import minimum_side
     from kerasdense.models.outputs import main_output
 
     model, task = subject.model, subject.task
     index = class_index(arguments.class_name, task.class_names)
     size = arguments.size or task.image_size_of(model)
+    least = minimum_side(model)
+    if size and min(size) < least:
+        raise ValueError(
+            f"--size expects {least}x{least} or more for this model, received {size_text(size)}."
+        )
     failed, taken = 0, set()
     for path in find_images(arguments.images, arguments.output):
         try:
             image = pictures.load_picture(path)
             image = pictures.resized(image, size) if size else image
+            if min(image.shape[:2]) < least:
+                raise ValueError(
+                    f"it has {size_text(image.shape[1::-1])} pixels, but the model takes images "
+                    f"from {least}x{least} on. Enlarge it, such as by --size {least}x{least}."
+                )
             pixels = make_region(arguments.region, image.shape[:2])
             heat = grad_cam(model, image[None], index, arguments.layer, pixels)[0]  # [H, W]
         except ValueError as error:

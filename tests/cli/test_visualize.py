@@ -182,6 +182,25 @@ def test_activation_maps_of_a_classifier_have_its_training_size(workplace, visua
     assert pictures.load_picture(tmp_path / "cam" / "gray_cam.png").shape == (54, 84, 3)
 
 
+def test_a_picture_that_the_network_does_not_take_is_skipped(segmentation_run, visualize, tmp_path):
+    for name, side in (("a", 64), ("b", 63), ("c", 72)):
+        pictures.save_picture(tmp_path / f"{name}.png", np.zeros((side, 72, 3), np.uint8))
+    flags = ["cam", "--run", segmentation_run, "--class", 0, "--images", tmp_path, "--output"]
+    status, out, err = visualize(*flags, tmp_path / "cam", "--region", "0,0,8,8")
+    assert status == 1
+    assert err == (
+        f"skipped {tmp_path / 'b.png'}: it has 72x63 pixels, but the model takes images from 64x64 "
+        "on. Enlarge it, such as by --size 64x64.\n"
+    )
+    written = sorted(path.name for path in (tmp_path / "cam").iterdir())
+    assert written == ["a_cam.png", "c_cam.png"]
+    status, out, err = visualize(*flags, tmp_path / "cam", "--size", "63x64")
+    assert (
+        status == 2
+        and err == "error: --size expects 64x64 or more for this model, received 63x64.\n"
+    )
+
+
 def test_receptive_field(workplace, visualize, tmp_path):
     output = tmp_path / "field.png"
     status, out, err = visualize(
