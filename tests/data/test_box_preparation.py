@@ -213,10 +213,39 @@ def test_odd_objects_survive_and_are_counted_in_one_line(own_tree, tmp_path, cap
     assert "reusing" in line
 
 
-def exif_turned():
+def exif_turned(orientation=6):
     exif = Image.Exif()
-    exif[reading.EXIF_ORIENTATION] = 6  # shown turned by a quarter
+    exif[reading.EXIF_ORIENTATION] = orientation  # 6: shown turned by a quarter
     return exif
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("drawn_on", ["upright", "stored", "unknown"])
+def test_boxes_and_pictures_are_upright(own_tree, tmp_path, orientation, drawn_on, capsys):
+    """The thing is white in a black picture, 20x10 upright, that is stored as a camera does."""
+    pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    pixels[1:10, 2:12] = 255  # THING
+    inverse = {6: 8, 8: 6}.get(orientation, orientation)  # the others undo themselves
+    stored = reading.turned(Image.fromarray(pixels), inverse)
+    (own_tree / "images" / "day" / "8.jpg").unlink()
+    stored.save(own_tree / "images" / "day" / "8.png", exif=exif_turned(orientation))
+    thing, size = THING, (WIDTH, HEIGHT)
+    if drawn_on == "stored" and orientation >= 5:  # below, sizes do not tell the two apart
+        rows, columns = np.nonzero(np.asarray(stored)[..., 0])
+        thing = ("thing", columns.min() + 1, rows.min() + 1, columns.max() + 1, rows.max() + 1)
+        size = stored.size
+    xml = own_tree / "annotations" / "day" / "8.xml"
+    write_xml(xml, thing, size=None if drawn_on == "unknown" else size)
+    builder = datasets.load("folder_detection", own_tree, tmp_path / "prepared")
+    example = examples(builder, "val")["day/8"]
+    np.testing.assert_array_equal(example["image"], pixels)
+    np.testing.assert_allclose(example["boxes"], [THING_BOX], rtol=1e-6)
+    line = capsys.readouterr().out.splitlines()[-1]
+    turned = "pictures turned by EXIF orientation: 1 (first: day/8)"
+    assert (turned in line) == (orientation != 1)
+    with_them = "annotations of the stored pixels turned with them: 1 (first: day/8)"
+    assert (with_them in line) == (drawn_on == "stored" and orientation >= 5)
+    assert ("stated size absent" in line) == (drawn_on == "unknown")
 
 
 def test_boxes_that_vanish_in_float32_are_dropped():
@@ -412,6 +441,48 @@ def test_voc_layout_of_own_data(own_tree, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_voc_layout_with_an_empty_folder_of_lists(own_tree, capsys):
+    shutil.rmtree(own_tree / "splits")
+    (own_tree / "images" / "day").rename(own_tree / "JPEGImages")
+    (own_tree / "annotations" / "day").rename(own_tree / "Annotations")
+    for emptied in ("images", "annotations"):
+        (own_tree / emptied).rmdir()
+    (own_tree / "ImageSets" / "Main").mkdir(parents=True)
+    source = folder_detection.FolderDetection.find(own_tree, "default")
+    assert source.is_hashed and sum(map(len, source.splits.values())) == 10
+    assert "has no ImageSets/Main/*.txt: by a hash" in capsys.readouterr().out
+
+
+def test_hidden_files_are_no_images(own_tree):
+    (own_tree / "images" / "day" / "._3.jpg").write_text("of macOS")
+    (own_tree / "annotations" / "day" / "._3.xml").write_text("of macOS")
+    source = folder_detection.FolderDetection.find(own_tree, "default")
+    assert sum(map(len, source.splits.values())) == 10
+
+
+def other_format(*path):
+    def act(root):
+        shutil.rmtree(root / "annotations")
+        write_lines(root.joinpath(*path), "{}")
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (other_format("annotations", "instances_train.json"), "instances_train.json' is JSON, as"),
+        (other_format("annotations", "day", "3.json"), "day/3.json' is JSON, as COCO and labelme"),
+        (other_format("result.json"), "result.json' is JSON, as COCO and labelme write it"),
+        (other_format("labels", "day", "3.txt"), "labels/day/3.txt' is YOLO's text"),
+    ],
+)
+def test_annotations_of_other_formats_are_named(own_tree, act, message):
+    act(own_tree)
+    with pytest.raises(ValueError, match=f"{message}.*not read: expected PASCAL VOC XML"):
+        folder_detection.FolderDetection.find(own_tree, "default")
+
+
 def test_edited_annotation_or_classes_prepare_anew(own_tree, tmp_path, capsys):
     def key():
         return preparation.fingerprint(folder_detection.FolderDetection.find(own_tree, "default"))
@@ -439,6 +510,20 @@ def test_source_is_not_written(own_tree, tmp_path):
 
 
 # --- voc_detection -----------------------------------------------------------------------------
+
+
+def test_voc_lists_with_flags_and_suffixes(voc_tree):
+    write_lines(voc_tree / "VOC2012/ImageSets/Main/train.txt", "f  1", "g.jpg -1")
+    assert names_of(voc_detection.VocDetection.find(voc_tree, "voc2012"))["train"] == ["f", "g"]
+
+
+@pytest.mark.parametrize("part", ["ImageSets", "ImageSets/Main/train.txt"])
+def test_own_data_without_voc_s_lists_are_sent_to_folder_detection(voc_tree, part):
+    path = voc_tree / "VOC2012" / part
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    words = "does not exist.*use folder_detection, which reads this layout, too, and needs no lists"
+    with pytest.raises(FileNotFoundError, match=words):
+        voc_detection.VocDetection.find(voc_tree, "voc2012")
 
 
 def test_voc_official_lists(voc_tree, tmp_path):

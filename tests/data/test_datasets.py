@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import tensorflow_datasets as tfds
 from conftest import REAL_DATA, needs_real_data
 from PIL import Image
 
-from kerasdense.data import classes, datasets, mask_preparation, preparation
+from kerasdense.data import classes, datasets, files, mask_preparation, preparation, reading
 from kerasdense.data.sources import camvid, cityscapes, toy_streets, voc_segmentation
 from kerasdense.data.sources import folder as folder_module
 from kerasdense.metrics.labels import IGNORE
@@ -313,6 +314,210 @@ def test_camvid_split_needs_list_and_folder(camvid_tree, tmp_path):
         datasets.load("camvid", camvid_tree, tmp_path / "prepared")
 
 
+# --- what masks show ---------------------------------------------------------------------------
+
+
+def save_masks(root, *values):
+    """All masks of `own_tree` as columns of these values."""
+    for path in (root / "masks").rglob("*.png"):
+        save(label_map(*values), path)
+
+
+def test_pixels_are_counted_and_known_later(own_tree, tmp_path, capsys):
+    save(label_map(1), own_tree / "masks" / "day" / "4.png")  # the only one of val
+    save(label_map(*[0] * 4, 1, 255, 255, 255), own_tree / "masks" / "day" / "5.png")
+    builder = datasets.load("folder", own_tree, tmp_path / "prepared")
+    # 8 columns of 6 pixels. Nine images are train: eight of 3 columns of 0, 3 of 1, 2 of 255; one
+    # of 4, 1 and 3. Together 28, 25 and 19 of 72 columns.
+    pixels = {"train": [6 * 28, 6 * 25, 6 * 19], "val": [0, 6 * 8, 0]}
+    # 28 / 72 = 38.9 %, 25 / 72 = 34.7 %, 19 / 72 = 26.4 %
+    expected = [
+        "train 9 images, pixels: background 38.9 %, thing 34.7 %, ignored 26.4 %",
+        "val 1 images, pixels: background 0 %, thing 100.0 %, ignored 0 %",
+    ]
+    for line, text in zip(capsys.readouterr().out.splitlines()[2:], expected, strict=True):
+        assert line.startswith(f"folder/default: {text}")
+    again = datasets.load("folder", own_tree, tmp_path / "prepared")
+    assert "reusing" in capsys.readouterr().out
+    for each in (builder, again, tfds.builder_from_directory(builder.data_dir)):
+        assert each.info.metadata["pixels"] == pixels
+        assert each.info.metadata["stored_values"] == {"train": [0, 1, 255], "val": [1]}
+        assert datasets.unseen_classes(each, "train") == []
+        assert datasets.unseen_classes(each, "val") == ["background"]
+        assert datasets.unseen_classes(each, "test") is None
+
+
+def test_shares_of_a_few_pixels_are_not_zero():
+    tally = mask_preparation.Tally("train", ["a", "b", "c"])
+    mask = np.zeros((200, 200), np.uint8)
+    mask[0, :3], mask[1, :200] = 1, 2
+    tally.add("x", mask, mask)
+    # 39797, 3 and 200 of 40000: 99.49 %, 0.0075 % and 0.5 %
+    assert tally.describe().endswith("a 99.5 %, b <0.01 %, c 0.50 %, ignored 0 %")
+
+
+def test_toy_streets_and_official_data_are_counted_too(voc_tree, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(toy_streets, "SPLIT_SIZES", {"train": 1, "val": 1})
+    builder = datasets.load("toy_streets", prepared_dir=tmp_path / "prepared")
+    mask = toy_streets.draw_scene("val", 0)[1]
+    counts = [*np.bincount(mask.ravel(), minlength=8).tolist(), 0]
+    assert builder.info.metadata["pixels"]["val"] == counts
+    assert "toy_streets/default: val 1 images, pixels: sky " in capsys.readouterr().out
+    builder = datasets.load("voc_segmentation", voc_tree, tmp_path / "prepared")
+    assert len(datasets.unseen_classes(builder, "train")) == 19  # but background and person (15)
+    assert not datasets.has_own_classes(builder)
+
+
+def test_binary_masks_are_an_error_that_names_the_cure(own_tree, tmp_path):
+    save_masks(own_tree, 0, 255)
+    for _ in range(2):  # nothing was kept that would be taken for prepared
+        with pytest.raises(ValueError, match="hold only 0 and 255.*--mask-values 0,255;") as caught:
+            datasets.load("folder", own_tree, tmp_path / "prepared")
+        assert "\n" not in str(caught.value) and prepared(tmp_path) == []
+    builder = datasets.load("folder", own_tree, tmp_path / "prepared", mask_values=(0, 255))
+    for example in examples(builder, "train").values():
+        np.testing.assert_array_equal(example["mask"][0, :, 0], [0, 1] * 4)
+    assert datasets.has_own_classes(builder) and datasets.unseen_classes(builder, "train") == []
+    # where 255 does mean ignore, one can say that too
+    builder = datasets.load("folder", own_tree, tmp_path / "prepared", mask_values=(0, 1))
+    assert datasets.unseen_classes(builder, "train") == ["thing"]
+
+
+def test_one_mask_with_the_other_class_tells_that_255_is_ignored(own_tree, tmp_path):
+    save_masks(own_tree, 0, 255)
+    save(label_map(0, 1), own_tree / "masks" / "day" / "4.png")  # of val alone
+    builder = datasets.load("folder", own_tree, tmp_path / "prepared")
+    assert datasets.unseen_classes(builder, "train") == ["thing"]
+
+
+def test_masks_that_are_all_ignored(own_tree, camvid_tree, tmp_path):
+    save_masks(own_tree, 255)
+    with pytest.raises(ValueError, match="All pixels of all masks.*values 255 alone.*--mask-val"):
+        datasets.load("folder", own_tree, tmp_path / "prepared")
+    assert prepared(tmp_path) == []
+    for path in camvid_tree.glob("*annot/*.png"):
+        save(label_map(11), path)
+    with pytest.raises(ValueError, match="All pixels of all masks.*values 11 alone") as caught:
+        datasets.load("camvid", camvid_tree, tmp_path / "prepared")
+    assert "--mask-values" not in str(caught.value) and prepared(tmp_path, "camvid") == []
+    # a split without labels beside one that has them is as Cityscapes' test
+    for path in camvid_tree.glob("trainannot/*.png"):
+        save(label_map(3), path)
+    builder = datasets.load("camvid", camvid_tree, tmp_path / "prepared")
+    assert datasets.unseen_classes(builder, "val") == list(camvid.CLASSES)
+
+
+def test_mask_values_are_a_prepared_form_of_their_own(own_tree, tmp_path, capsys):
+    save_masks(own_tree, 7, 255, 3)
+    write_lines(own_tree / "classes.txt", "a", "b")
+    first = datasets.load("folder", own_tree, tmp_path / "prepared", mask_values=(7, 3))
+    mask = next(iter(examples(first, "train").values()))["mask"]
+    np.testing.assert_array_equal(mask[0, :, 0], [0, 255, 1, 0, 255, 1, 0, 255])  # not listed
+    second = datasets.load("folder", own_tree, tmp_path / "prepared", mask_values=[3, 7])
+    mask = next(iter(examples(second, "train").values()))["mask"]
+    np.testing.assert_array_equal(mask[0, :, 0], [1, 255, 0, 1, 255, 0, 1, 255])
+    assert first.data_dir != second.data_dir
+    assert "changed since" not in capsys.readouterr().out  # the source did not
+    datasets.load("folder", own_tree, tmp_path / "prepared", mask_values=(7, 3))
+    assert first.data_dir in (out := capsys.readouterr().out) and "reusing" in out
+    write_lines(own_tree / "classes.txt", "a", "b", "c")
+    all_listed = datasets.load("folder", own_tree, tmp_path / "prepared", mask_values=(7, 255, 3))
+    mask = next(iter(examples(all_listed, "train").values()))["mask"]
+    np.testing.assert_array_equal(mask[0, :, 0], [0, 1, 2, 0, 1, 2, 0, 1])  # listed: a class
+
+
+def test_mask_values_that_do_not_fit(own_tree, camvid_tree, tmp_path):
+    def load(name, source, *values):
+        datasets.load(name, source, tmp_path / "prepared", mask_values=values)
+
+    with pytest.raises(ValueError, match="for each of the 2 classes background, thing, received 3"):
+        load("folder", own_tree, 0, 1, 255)
+    for values in ((0, 0), (0, 256), (-1, 0)):
+        with pytest.raises(ValueError, match="expected different values from 0 to 255"):
+            load("folder", own_tree, *values)
+    for name, words in (("camvid", "masks of fixed values"), ("folder_detection", "no masks")):
+        with pytest.raises(ValueError, match=f"folder; {name} has {words}"):
+            load(name, camvid_tree, 0, 1)
+    # a value that is not listed is the error that it always was
+    with pytest.raises(
+        ValueError, match=r"contains class 1 but --mask-values has 2 classes .*0, 25"
+    ):
+        load("folder", own_tree, 0, 255)
+    assert prepared(tmp_path) == []
+
+
+def test_small_images_are_counted_and_named(own_tree, tmp_path, capsys):
+    for number in range(4):
+        save(photo(size=(64, 64)), own_tree / "images" / "day" / f"{number}.png")
+        save(label_map(0, 1, size=(64, 64)), own_tree / "masks" / "day" / f"{number}.png")
+    save(photo(size=(64, 63)), own_tree / "images" / "day" / "3.png")
+    save(label_map(0, 1, size=(64, 63)), own_tree / "masks" / "day" / "3.png")
+    datasets.load("folder", own_tree, tmp_path / "prepared")
+    _, _, train, val = capsys.readouterr().out.splitlines()
+    # day/4 is val; 3 and 5 to 9 are small
+    what = "images with a side under 64 pixels, which are padded where a network meets them whole"
+    assert train.endswith(f"{what}: 6 (day/3, day/5, day/6, ...)")
+    assert val.endswith(f"{what}: 1 (day/4)")
+
+
+def test_forms_of_an_older_version_are_left_alone_and_made_anew(own_tree, tmp_path, capsys):
+    builder = datasets.load("folder", own_tree, tmp_path / "prepared")
+    old = os.path.join(os.path.dirname(builder.data_dir), "1.0.0")
+    shutil.move(builder.data_dir, old)
+    capsys.readouterr()
+    again = datasets.load("folder", own_tree, tmp_path / "prepared")
+    assert again.data_dir == builder.data_dir and os.path.isdir(old)
+    out = capsys.readouterr().out
+    assert "an older version of kerasdense prepared it" in out and "changed since" not in out
+
+
+# --- EXIF --------------------------------------------------------------------------------------
+
+
+def store(upright, orientation):
+    """An array [H, W, ...] as a camera that writes this orientation stores it."""
+    image = Image.fromarray(upright)
+    inverse = {6: 8, 8: 6}.get(orientation, orientation)  # the others undo themselves
+    return np.asarray(reading.turned(image, inverse))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("drawn_on", ["upright", "stored"])
+def test_masks_and_pictures_are_upright(own_tree, tmp_path, orientation, drawn_on, capsys):
+    exif = Image.Exif()
+    exif[reading.EXIF_ORIENTATION] = orientation
+    image = np.asarray(photo())
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[1:3, 5:7] = 1
+    path = own_tree / "images" / "day" / "4.png"
+    Image.fromarray(store(image, orientation)).save(path, exif=exif)
+    assert reading.read_image(path).orientation == orientation
+    # sizes tell the two apart from 5 on, where height and width change places
+    kept = store(mask, orientation) if drawn_on == "stored" and orientation >= 5 else mask
+    save(Image.fromarray(kept), own_tree / "masks" / "day" / "4.png")
+    builder = datasets.load("folder", own_tree, tmp_path / "prepared")
+    (example,) = examples(builder, "val").values()
+    np.testing.assert_array_equal(example["image"], image)
+    np.testing.assert_array_equal(example["mask"][..., 0], mask)
+    line = capsys.readouterr().out.splitlines()[-1]
+    turned = kept.shape != mask.shape
+    counted = (
+        "pictures that carry an EXIF orientation and were turned: 1, masks drawn on the stored "
+        f"pixels and turned with them: {int(turned)}"
+    )
+    assert (counted in line) == (orientation != 1) and ("EXIF" in line) == (orientation != 1)
+
+
+def test_a_mask_that_carries_an_orientation_is_a_picture_too(own_tree, tmp_path):
+    exif = Image.Exif()
+    exif[reading.EXIF_ORIENTATION] = 3  # upside down, and no size tells
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[0, 0] = 1
+    Image.fromarray(mask[::-1, ::-1]).save(own_tree / "masks" / "day" / "4.png", exif=exif)
+    builder = datasets.load("folder", own_tree, tmp_path / "prepared")
+    np.testing.assert_array_equal(examples(builder, "val")["day/4"]["mask"][..., 0], mask)
+
+
 # --- voc_segmentation --------------------------------------------------------------------------
 
 
@@ -345,6 +550,24 @@ def test_voc_aug_with_and_without_list(voc_tree, tmp_path):
     write_lines(path, "a", "b")
     with pytest.raises(ValueError, match="holds 1 images of val, such as 'b'"):
         find(voc_tree, "aug")
+
+
+def test_hidden_files_of_official_data_are_left_out(voc_tree, tmp_path):
+    for path in (voc_tree / "SegmentationClassAug", voc_tree / "JPEGImages"):
+        (path / "._z.png").write_text("of macOS")
+    splits = voc_segmentation.VocSegmentation.find(voc_tree, "aug").splits
+    assert [pair.name for pair in splits["train"]] == ["a", "d", "e"]
+    root = tmp_path / "cs"
+    write_city(root, "val", "gtFine", "bonn", "000000_000002", [7])
+    (image,) = (root / "leftImg8bit/val").glob("*/*")
+    (image.parent / f"._{image.name}").write_text("of macOS")
+    assert len(cityscapes.Cityscapes.find(root, "fine").splits["val"]) == 1
+
+
+def test_own_data_in_voc_s_layout_are_sent_to_folder(voc_tree):
+    shutil.rmtree(voc_tree / "ImageSets")
+    with pytest.raises(FileNotFoundError, match="Segmentation' does not exist.*own use folder, wh"):
+        voc_segmentation.VocSegmentation.find(voc_tree, "voc2012")
 
 
 def test_keras_fcn_split(voc_tree, capsys):
@@ -410,6 +633,88 @@ def test_folder_classes_and_images_are_checked(own_tree):
     shutil.rmtree(own_tree / "images" / "day")
     with pytest.raises(ValueError, match="found 0 images"):
         find(own_tree, "default")
+
+
+def test_one_class_needs_another_beside_it(own_tree):
+    write_lines(own_tree / "classes.txt", "thing")
+    with pytest.raises(ValueError, match="one class, 'thing', but .* two apart.*background"):
+        folder_module.Folder.find(own_tree, "default")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "words"),
+    [
+        ("jpg", "is JPG, whose compression alters class indices: expected PNG, '.*day/3.png'"),
+        ("jpeg", "is JPEG, whose compression alters class indices: expected PNG"),
+        ("bmp", "is BMP: expected PNG, '.*day/3.png'"),
+    ],
+)
+def test_masks_of_another_format_are_named(own_tree, suffix, words):
+    path = own_tree / "masks" / "day" / "3.png"
+    Image.open(path).save(path.with_suffix(f".{suffix}"))
+    folder_module.Folder.find(own_tree, "default")  # the PNG counts, beside whatever else
+    path.unlink()
+    with pytest.raises(ValueError, match=words):
+        folder_module.Folder.find(own_tree, "default")
+
+
+@pytest.mark.parametrize("masks", ["SegmentationClass", "SegmentationClassPNG"])
+def test_voc_layout_of_own_masks(own_tree, masks, capsys):
+    (own_tree / "images" / "day").rename(own_tree / "JPEGImages")
+    (own_tree / "masks" / "day").rename(own_tree / masks)
+    for emptied in ("images", "masks"):
+        (own_tree / emptied).rmdir()
+    (own_tree / "classes.txt").rename(own_tree / "class_names.txt")  # as labelme has it
+    find = folder_module.Folder.find
+    source = find(own_tree, "default")
+    assert source.is_hashed and source.class_names == ("background", "thing")
+    assert sum(map(len, source.splits.values())) == 10
+    assert "has no ImageSets/Segmentation/*.txt: by a hash" in capsys.readouterr().out
+    lists = own_tree / "ImageSets" / "Segmentation"
+    write_lines(lists / "train.txt", "0.jpg", "1")
+    assert [pair.name for pair in find(own_tree, "default").splits["train"]] == ["0", "1"]
+
+
+def test_folders_of_the_images_are_splits(own_tree, tmp_path):
+    for part in ("images", "masks"):
+        (own_tree / part / "day").rename(own_tree / part / "train")
+        shutil.copytree(own_tree / part / "train", own_tree / part / "val")
+    builder = datasets.load("folder", own_tree, tmp_path / "prepared")
+    assert {name: split.num_examples for name, split in builder.info.splits.items()} == {
+        "train": 10,
+        "val": 10,
+    }
+    assert not datasets.is_hashed(builder)
+
+
+def test_what_a_dataset_holds_is_checked_by_its_name():
+    masks, boxes = ("image", "mask", "file_name"), ("image", "boxes", "labels")
+    with pytest.raises(
+        ValueError,
+        match=r"--dataset folder holds masks .*expected boxes: take folder_detection for your own "
+        "data, or toy_streets, voc_detection, mot15",
+    ):
+        datasets.check_truth("folder", boxes)
+    with pytest.raises(
+        ValueError,
+        match=r"--dataset voc_detection/07\+12 holds boxes, expected masks .*: take folder for "
+        "your own data, or camvid, cityscapes, voc_segmentation, toy_streets",
+    ):
+        datasets.check_truth("voc_detection/07+12", masks)
+    for name in ("toy_streets", "voc_detection/voc2007", "nope"):
+        datasets.check_truth(name, boxes)
+    for name in ("toy_streets", "cityscapes/ladder", "nope"):
+        datasets.check_truth(name, masks)
+    datasets.check_truth("mot15", ("image",))
+
+
+@pytest.mark.parametrize("name", datasets.DATASETS)
+def test_the_truth_of_a_builder_is_among_its_features(name, monkeypatch):
+    builder_class = datasets.DATASETS[name]
+    source = files.Source(Path("x"), {}, class_names=("a", "b"))
+    config = preparation.SourceConfig(name="x", source=source)
+    features = builder_class(config=config, data_dir="nowhere").info.features
+    assert {truth for truth in ("mask", "boxes") if truth in features} == set(builder_class.TRUTH)
 
 
 # --- cityscapes --------------------------------------------------------------------------------

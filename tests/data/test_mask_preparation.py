@@ -7,6 +7,11 @@ import numpy as np
 from PIL import Image
 
 from kerasdense.data import classes, mask_preparation
+from kerasdense.models.layers import MINIMUM_SIZE
+
+
+def test_the_side_that_networks_take_is_theirs():
+    assert mask_preparation.MINIMUM_SIDE == MINIMUM_SIZE
 
 
 def test_masks_of_few_bits_keep_their_indices(tmp_path):

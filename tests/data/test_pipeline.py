@@ -190,6 +190,22 @@ def test_evaluation_pads_to_a_multiple(builder):
         assert batch["mask"].shape == batch["image"].shape[:3]
 
 
+def test_evaluation_pads_small_images_to_what_a_network_takes(builder):
+    batches = pipeline.full_size_batches(Split(builder, "val", MASKS), minimum=64)
+    for batch in batches.as_numpy_iterator():
+        (image,), (mask,), (size,) = batch["image"], batch["mask"], batch["size"]
+        height, width = SIZES[batch["file_name"][0].decode()]
+        assert size.tolist() == [height, width] and image.shape == (64, 64, 3)
+        assert (image[height:] == augment.PADDING).all() and (mask[height:] == IGNORE).all()
+        assert (image[:, width:] == augment.PADDING).all() and (mask[:, width:] == IGNORE).all()
+        assert (mask[:height, :width] != IGNORE).all()
+    for batch in pipeline.full_size_batches(Split(builder, "val", MASKS), multiple=48, minimum=64):
+        assert batch["image"].shape[1:3] == (96, 96)  # the next multiple of 48
+    for batch in pipeline.full_size_batches(Split(builder, "val", MASKS), minimum=8):
+        name = batch["file_name"][0].numpy().decode()
+        assert batch["image"].shape[1:3] == SIZES[name]  # larger already
+
+
 def test_evaluation_of_boxes_drops_nothing_and_pads_without_objects(objects):
     batches = pipeline.warped_batches(Split(objects, "val", BOXES), (12, 16), batch_size=2)
     assert len(batches) == 3

@@ -50,3 +50,87 @@ def test_float_pixels_are_refused(tmp_path):
     Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "x.tif")
     with pytest.raises(ValueError, match="x.tif' has floating point pixels"):
         reading.read_image(tmp_path / "x.tif")
+
+
+# --- EXIF --------------------------------------------------------------------------------------
+
+# What a camera stores of an upright picture [H, W, ...], by the orientation that it writes: row 0
+# and column 0 of what is stored are the sides named (Exif 2.3, table 4, tag 0x0112).
+STORED = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],  # top, right
+    3: lambda upright: upright[::-1, ::-1],  # bottom, right
+    4: lambda upright: upright[::-1],  # bottom, left
+    5: lambda upright: upright.swapaxes(0, 1),  # left, top
+    6: lambda upright: upright.swapaxes(0, 1)[::-1],  # right, top
+    7: lambda upright: upright.swapaxes(0, 1)[::-1, ::-1],  # right, bottom
+    8: lambda upright: upright.swapaxes(0, 1)[:, ::-1],  # left, bottom
+}
+every_orientation = pytest.mark.parametrize("orientation", STORED)
+
+
+def oriented(orientation):
+    exif = Image.Exif()
+    exif[reading.EXIF_ORIENTATION] = orientation
+    return exif
+
+
+@every_orientation
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+def test_pictures_are_turned_upright(tmp_path, orientation, suffix):
+    upright = np.asarray(photo())
+    stored = STORED[orientation](upright)
+    path = tmp_path / f"x.{suffix}"
+    options = {"lossless": True} if suffix == "webp" else {}
+    Image.fromarray(stored).save(path, exif=oriented(orientation), **options)
+    found = reading.read_image(path)
+    assert found.orientation == orientation
+    assert found.size == (HEIGHT, WIDTH) and found.stored_size == stored.shape[:2]
+    np.testing.assert_array_equal(np.asarray(found.image), upright)
+    with Image.open(io.BytesIO(found.encoded)) as kept:
+        assert kept.getexif().get(reading.EXIF_ORIENTATION, 1) == 1
+        np.testing.assert_array_equal(np.asarray(kept), upright)
+    assert (found.encoded == path.read_bytes()) == (orientation == 1 and suffix == "png")
+
+
+def test_a_turned_jpeg_is_not_compressed_again(tmp_path):
+    Image.fromarray(np.asarray(photo())).save(tmp_path / "x.jpg", exif=oriented(6))
+    found = reading.read_image(tmp_path / "x.jpg")
+    assert found.encoded.startswith(b"\x89PNG")
+    with Image.open(tmp_path / "x.jpg") as stored:
+        # orientation 6: row 0 of what is stored is the right side of the picture
+        expected = np.asarray(stored).swapaxes(0, 1)[:, ::-1]
+    np.testing.assert_array_equal(np.asarray(found.image), expected)
+
+
+def test_an_orientation_that_does_not_exist_turns_nothing(tmp_path):
+    photo().save(tmp_path / "x.png", exif=oriented(9))
+    found = reading.read_image(tmp_path / "x.png")
+    assert found.orientation == 1 and found.encoded == (tmp_path / "x.png").read_bytes()
+
+
+@every_orientation
+def test_maps_and_boxes_are_turned_with_the_picture(orientation):
+    upright = np.zeros((HEIGHT, WIDTH), np.uint8)
+    upright[1:3, 4:7] = 9  # rows 1 and 2, columns 4 to 6: left 4, top 1, right 7, bottom 3
+    stored = STORED[orientation](upright)
+    rows, columns = np.nonzero(stored)
+    box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    boxes = np.array([box, [0, 0, *stored.shape[::-1]]], np.float64)
+    found = reading.turned_boxes(boxes, stored.shape, orientation)
+    np.testing.assert_array_equal(found, [[4, 1, 7, 3], [0, 0, WIDTH, HEIGHT]])
+    assert reading.turned_boxes(boxes[:0], stored.shape, orientation).shape == (0, 4)
+    turned = reading.turned(Image.fromarray(stored), orientation)
+    np.testing.assert_array_equal(np.asarray(turned), upright)
+
+
+def test_truth_of_the_stored_pixels_is_known_by_its_size():
+    image = Image.new("RGB", (WIDTH, HEIGHT))
+    for orientation in STORED:
+        photograph = reading.Photo(b"", image, orientation)
+        assert photograph.is_of_stored((WIDTH, HEIGHT)) == (orientation >= 5)
+        # where both sizes are equal, truth is of the upright picture
+        for size in ((HEIGHT, WIDTH), (1, 1), None):
+            assert not photograph.is_of_stored(size)
+        square = reading.Photo(b"", Image.new("RGB", (7, 7)), orientation)
+        assert not square.is_of_stored((7, 7))
