@@ -1,6 +1,8 @@
 """Segmentation: evaluation, parity and results against numbers derived by hand."""
 
 import json
+import types
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from kerasdense.data import files
+from kerasdense.data.images import Found
 from kerasdense.drawing import pictures
 from kerasdense.export import parity
 from kerasdense.metrics.labels import IGNORE
@@ -120,6 +124,76 @@ def test_an_ignored_image_is_counted_but_not_judged():
     ignored = (picture_of([[0]]), np.array([[IGNORE]], np.uint8))
     result, worst = run(channel_model(), batches(*TWO_SIZES, ignored))
     assert result["images"] == 3 and result["pixels"] == 4 and len(worst) == 2
+
+
+def test_padding_is_no_part_of_the_worst_pictures():
+    def padded(values, fill):
+        return np.pad(values, [(0, 3), (0, 2), (0, 0)][: values.ndim], constant_values=fill)
+
+    image, mask = TWO_SIZES[0]
+    sample = {
+        "image": padded(image, 127)[None],
+        "mask": padded(mask, IGNORE)[None],
+        "file_name": ["small.png"],
+        "size": np.array([mask.shape], np.int32),
+    }
+    model = channel_model()
+    _, (worst,) = run(model, tf.data.Dataset.from_tensors(sample))
+    assert worst["pixel_accuracy"] == pytest.approx(2 / 3)
+    np.testing.assert_array_equal(worst["image"], image)
+    np.testing.assert_array_equal(worst["mask"], mask)
+    np.testing.assert_array_equal(worst["prediction"], [[0, 1, 1, 0]])
+    plain = {"image": image, "mask": mask}
+    without_b = {key: np.asarray(value)[0] for key, value in sample.items()}
+    np.testing.assert_array_equal(
+        TASK.validation_picture(model, [without_b]), TASK.validation_picture(model, [plain])
+    )
+
+
+def prepared(pixels, own=True):
+    """A builder of a prepared dataset with these pixels of red, green, blue and ignored."""
+    source = files.Source(Path("mine"), {}, class_names=tuple(NAMES) if own else ())
+    stored = {split: np.flatnonzero(counts).tolist() for split, counts in pixels.items()}
+    metadata = {"class_names": NAMES, "palette": PALETTE, "pixels": pixels, "stored_values": stored}
+    info = types.SimpleNamespace(metadata=metadata, splits=dict.fromkeys(pixels))
+    config = types.SimpleNamespace(source=source)
+    return types.SimpleNamespace(name="mine", info=info, builder_config=config)
+
+
+def test_a_class_that_own_masks_never_show_cannot_be_trained_on(capsys):
+    builder = prepared({"train": [5, 0, 3, 9], "val": [5, 0, 0, 9]})
+    words = "split 'train' of mine is of the class green, .*--mask-values V0,V1,.*they hold 0, 2, 3"
+    with pytest.raises(ValueError, match=words):
+        TASK.check_data(builder, "train", is_training=True)
+    # where another split shows it, the lists are what is to be changed
+    elsewhere = prepared({"train": [5, 0, 3, 9], "val": [5, 1, 0, 9]})
+    with pytest.raises(ValueError, match="The split 'val' shows .*splits/train.txt"):
+        TASK.check_data(elsewhere, "train", is_training=True)
+    assert capsys.readouterr().out == ""
+    # measured, or with classes that are not the user's to choose, it is said
+    TASK.check_data(builder, "train")
+    TASK.check_data(prepared({"train": [5, 0, 0, 9]}, own=False), "train", is_training=True)
+    assert capsys.readouterr().out.splitlines() == [
+        "mine: no pixel of the masks of the split 'train' is of green",
+        "mine: no pixel of the masks of the split 'train' is of green, blue",
+    ]
+    TASK.check_data(prepared({"train": [5, 1, 1, 0]}), "train", is_training=True)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_split_of_ignored_pixels_teaches_and_measures_nothing():
+    builder = prepared({"train": [5, 1, 1, 9], "test": [0, 0, 0, 9]}, own=False)
+    for is_training in (True, False):
+        with pytest.raises(ValueError, match="split 'test' of mine are 255.*another split"):
+            TASK.check_data(builder, "test", is_training=is_training)
+
+
+def test_a_dataset_that_does_not_tell_what_its_masks_show(capsys):
+    builder = prepared({})
+    TASK.check_data(builder, "train", is_training=True)
+    del builder.info.metadata["pixels"]
+    TASK.check_data(builder, "train", is_training=True)
+    assert capsys.readouterr().out == ""
 
 
 def test_logits_are_resized_to_the_labels_before_the_argmax():
