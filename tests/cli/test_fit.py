@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import REAL_DATA, SCENES, needs_real_data
+from PIL import Image
 
 from kerasdense import __version__, models
 from kerasdense.data.sources import toy_streets
@@ -158,7 +159,12 @@ def masks_only(toy_folder, tmp_path):
         ("ladder_densenet", ["--source", "/nowhere"], "/nowhere"),
         ("ladder_densenet", ["--weights", "/nowhere.h5"], "/nowhere.h5"),
         ("ladder_densenet", ["--validation-split", "test"], "no split 'test'. It has: train, val"),
-        ("densenet121_classifier", ["--dataset", "folder"], "folder holds no boxes and no labels"),
+        ("ladder_densenet", ["--mask-values", "0,255"], "for each of the 8 classes sky, building"),
+        ("ladder_densenet", ["--dataset", "folder_detection"],
+         "--dataset folder_detection holds boxes, expected masks (label maps): take folder for"),
+        ("ssd300", ["--dataset", "folder"],
+         "--dataset folder holds masks (label maps), expected boxes: take folder_detection for"),
+        ("densenet121_classifier", ["--dataset", "folder"], "holds masks (label maps), expected b"),
         ("densenet121_classifier", ["--size", "63x96"], "63x96 is too small: the models expect at"),
         ("densenet121_classifier", ["--blocks", "1,1,1"],
          "blocks: expected four positive ints, received (1, 1, 1)"),
@@ -182,6 +188,8 @@ def test_mistakes_leave_nothing_behind(
     "task, network, flags, words",
     [
         ("segmentation", "ladder_densenet", ["--variant", "32x"], "--variant was ladder_4x, now"),
+        ("segmentation", "ladder_densenet", ["--mask-values", "0,1,2,3,4,5,6,7"],
+         "--mask-values was None, now [0, 1, 2, 3, 4, 5, 6, 7]"),
         ("detection", "ssd300", ["--anchors", "coco"], "--anchors was voc, now coco; model was"),
         ("classification", "densenet121_classifier", ["--epochs", 2, "--learning-rate", 0.5],
          "holds another run: --learning-rate was 0.001, now 0.5."),
@@ -238,6 +246,58 @@ def test_options_of_a_network_and_adversarial_examples(
     assert model.name == "toy_32_2"
     (line,) = lines_of(tmp_path / "run")
     assert np.isfinite(line["loss"]) and 0 <= line["val_mean_iou"] <= 1
+
+
+@pytest.fixture
+def binary_folder(tmp_path):
+    """Squares of 96x96 pixels with masks of 0 and 255; one picture of val is 10x40."""
+    root = tmp_path / "binary"
+    sizes = {"train": [(96, 96)] * 2, "val": [(96, 96), (10, 40)]}
+    for split, shapes in sizes.items():
+        names = [f"{split}{number}" for number in range(len(shapes))]
+        for name, (height, width) in zip(names, shapes):
+            mask = np.zeros((height, width), np.uint8)
+            mask[2 : height // 2, 5 : width // 2] = 255
+            for folder, picture in (("images", np.stack([mask] * 3, axis=-1)), ("masks", mask)):
+                (root / folder).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture).save(root / folder / f"{name}.png")
+        (root / "splits").mkdir(exist_ok=True)
+        (root / "splits" / f"{split}.txt").write_text("\n".join(names))
+    (root / "classes.txt").write_text("background\nsquare\n")
+    return root
+
+
+def test_masks_that_teach_nothing_are_refused(binary_folder, fit_flags, kerasdense, tmp_path):
+    prepared_dir = tmp_path / "prepared"
+    flags = ("--source", binary_folder, "--prepared-dir", prepared_dir)
+    fit = fit_flags("ladder_densenet", tmp_path / "run", *flags)
+    status, _, err = kerasdense(*fit)
+    assert status == 2 and "hold only 0 and 255" in err and "--mask-values 0,255" in err
+    status, _, err = kerasdense(*fit, "--mask-values", "0,1")
+    assert status == 2 and "split 'train' of folder is of the class square" in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_mask_values_and_small_pictures_last_a_whole_run(
+    binary_folder, fit_flags, kerasdense, tmp_path
+):
+    run = tmp_path / "run"
+    flags = ("--source", binary_folder, "--prepared-dir", tmp_path / "prepared")
+    fit = (*fit_flags("ladder_densenet", run, *flags), "--mask-values", "0,255")
+    status, out, err = kerasdense(*fit)
+    assert status == 0, err
+    assert "val 2 images, pixels: background" in out and "padded" in out
+    assert record_of(run)["dataset"]["mask_values"] == [0, 255]
+    (line,) = lines_of(run)
+    assert np.isfinite(line["val_loss"])
+    status, out, err = kerasdense("evaluate", "--run", run)  # knows the values
+    assert status == 0, err
+    (path,) = run.glob("evaluation/*/evaluation.json")
+    # what is measured has no padding in it
+    assert json.loads(path.read_text())["pixels"] == 96 * 96 + 10 * 40
+    status, out, err = kerasdense(*fit, "--mask-values", "255,0")
+    assert status == 2 and "--mask-values was [0, 255], now [255, 0]" in err
 
 
 @pytest.mark.slow
