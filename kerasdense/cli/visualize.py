@@ -36,6 +36,7 @@ from kerasdense.cli.arguments import (
 
 FILTER_SIDE = 56  # pixels, about, of a picture of a filter
 FRAMES = 30  # of a GIF
+ENDINGS = ".png", ".jpg", ".jpeg"
 FIRST_CHANNELS = list(range(16))  # of a gallery that names none
 OBJECTIVES = {  # fields of an objective on the command line, beside its weight
     "channel": "LAYER:INDEX",
@@ -108,7 +109,7 @@ def add_arguments(parser):
     field.add_argument("--layer", required=True, help="whose central unit is looked at")
     add_size(field)
     add_seed(field, "of the random images")
-    add_picture(field)
+    add_picture(field, (".png",), "a .png file to write, and a .pdf of the same name beside it")
 
 
 def add_model(parser):
@@ -163,8 +164,9 @@ def add_region(parser, text):
     parser.add_argument("--region", type=region, metavar="Y0,X0,Y1,X1", help=text)
 
 
-def add_picture(parser):
-    parser.add_argument("--output", type=Path, required=True, help="a .png or .jpg file to write")
+def add_picture(parser, endings=ENDINGS, text="a .png or .jpg file to write"):
+    parser.add_argument("--output", type=Path, required=True, help=text)
+    parser.set_defaults(endings=endings)
 
 
 def channels(text):
@@ -207,9 +209,10 @@ class Subject:
 def run(arguments):
     if arguments.function is cam:
         arguments.output.mkdir(parents=True, exist_ok=True)
-    elif arguments.output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+    elif arguments.output.suffix.lower() not in arguments.endings:
         raise ValueError(
-            f"--output expects a file ending in .png or .jpg, received {arguments.output}."
+            f"--output expects a file ending in {' or '.join(arguments.endings[:2])}, received "
+            f"{arguments.output}."
         )
     else:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
@@ -339,7 +342,7 @@ def cam(arguments, subject):
 
 
 def receptive_field(arguments, subject):
-    from kerasdense.drawing import pictures
+    from kerasdense.drawing import charts
     from kerasdense.explain import receptive_fields
     from kerasdense.explain.activation_maximization import image_size
 
@@ -347,13 +350,15 @@ def receptive_field(arguments, subject):
     field = receptive_fields.effective_receptive_field(
         subject.model, arguments.layer, (height, width), seed=arguments.seed
     )
-    black = np.zeros((height, width, 3), np.uint8)
-    picture = pictures.heat_overlay(black, field / field.max(), opacity=1)
-    pictures.save_picture(arguments.output, picture)
-    rows, columns = receptive_fields.field_sides(field)
+    box = receptive_fields.field_box(field)
+    charts.save(arguments.output, charts.receptive_field(field, box, arguments.layer))
+    top, left, bottom, right = box
+    if top == 0 or left == 0 or bottom == height or right == width:
+        print("the field reaches the edge of the picture: a larger --size may show more of it")
     print(
-        f"effective receptive field of {arguments.layer}: {rows}x{columns} of {height}x{width} "
-        f"pixels -> {arguments.output}"
+        f"effective receptive field of {arguments.layer}: {bottom - top} pixels high, "
+        f"{right - left} wide, rows {top} to {bottom - 1} and columns {left} to {right - 1} of "
+        f"{height}x{width} -> {arguments.output} and .pdf"
     )
 
 

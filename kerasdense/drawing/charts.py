@@ -10,6 +10,8 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 INK, DIM, FAINT, GRID, EMPTY = "#212529", "#495057", "#868e96", "#e9ecef", "#dee2e6"
 STYLE = {
@@ -31,6 +33,7 @@ STYLE = {
     "hatch.linewidth": 0.6,
     "pdf.fonttype": 42,  # text in the PDF stays text: it can be searched and edited
 }
+BOX = "#d55e00"  # Okabe and Ito's vermilion: it stands apart from the blues
 DPI = 150  # of the PNG
 PAD = 0.12  # inches of paper around everything
 SIDE = 4.4  # inches, of the axes that lines are drawn in
@@ -201,6 +204,61 @@ def lines(title, x, series, x_name, y_name, note=""):
     axes.grid()
     _legend(axes)
     _title(axes, title, note)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def receptive_field(field, box, layer):
+    """How much each pixel of a picture moves a unit of a layer, [H, W], none negative.
+
+    `box`: (top, left, bottom, right) in pixels, the last two outside, of what moves it effectively;
+    `layer`: its name. Axes count pixels; rulers on the frame tell the sides of the box.
+    Raises: ValueError if the field is not finite or all 0, or the box is not inside.
+    """
+    field = np.asarray(field, np.float64)
+    height, width = field.shape
+    top, left, bottom, right = box
+    if not (np.isfinite(field).all() and field.min() >= 0 and field.max() > 0):
+        raise ValueError("A field needs finite numbers from 0 on, and one above it.")
+    if not (0 <= top < bottom <= height and 0 <= left < right <= width):
+        raise ValueError(f"The box {tuple(box)} is not inside {height}x{width} pixels.")
+    scale = SIDE / max(height, width)
+    figure = Figure(figsize=(scale * width, scale * height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    heat = axes.imshow(
+        100 * field / field.max(),
+        cmap=HEAT,
+        norm=PowerNorm(0.5, 0, 100),  # the root: weak pixels are many, and to be seen
+        extent=(0, width, height, 0),
+        interpolation="none",
+    )
+    sides = (left, top), right - left, bottom - top
+    axes.add_patch(Rectangle(*sides, fill=False, edgecolor=BOX, linewidth=1.4))
+    rule = {"color": BOX, "linewidth": 4, "solid_capstyle": "butt", "clip_on": False, "zorder": 3}
+    axes.plot([left, right], [0, 0], **rule)
+    axes.plot([width, width], [top, bottom], **rule)
+    axes.set(xlim=(0, width), ylim=(height, 0), xlabel="column, pixels", ylabel="row, pixels")
+    # Whole pixels; set here, in this style, and not when the figure is drawn.
+    ticks = MaxNLocator(8, integer=True)
+    for set_ticks, side in ((axes.set_xticks, width), (axes.set_yticks, height)):
+        set_ticks([tick for tick in ticks.tick_values(0, side) if tick <= side])
+    above, beside = axes.secondary_xaxis("top"), axes.secondary_yaxis("right")
+    above.set_xticks([(left + right) / 2], [f"{right - left} wide"])
+    beside.set_yticks([(top + bottom) / 2], [f"{bottom - top} high"], rotation=90, va="center")
+    for ruler in (above, beside):
+        ruler.tick_params(length=0, labelcolor=BOX)
+        ruler.spines[:].set_visible(False)
+    inch = 1 / (scale * width)  # of the axes' width
+    legend = axes.inset_axes([1 + 0.5 * inch, 0, 0.1 * inch, 1])
+    bar = figure.colorbar(heat, cax=legend, ticks=HEAT_TICKS)
+    bar.solids.set(rasterized=False, edgecolor="face")
+    bar.outline.set_visible(False)
+    legend.set_yticklabels([*map(str, HEAT_TICKS[:-1]), "100 %"])
+    note = (
+        "color: mean gradient, % of the largest; box: "
+        f"{bottom - top} high, {right - left} wide, of {height} x {width} pixels"
+    )
+    _title(axes, f"Effective receptive field of {layer}", note)
     return figure
 
 

@@ -62,12 +62,15 @@ def effective_receptive_field(model, layer, size, samples=16, seed=0):
     return field / field.sum()
 
 
-def field_sides(field):
-    """Height and width in pixels of the box that a field [H, W] fills effectively.
+def field_box(field):
+    """The box that a field [H, W] fills effectively: (top, left, bottom, right) in pixels.
 
-    Its profiles, the sums along the other axis, are above 4.55 % of their largest value inside.
+    The last two are outside. Inside, its profiles, the sums along the other axis, are above 4.55 %
+    of their largest value.
     """
-    return tuple(
-        int(np.ptp(np.nonzero(profile >= FIELD_THRESHOLD * profile.max())[0])) + 1
-        for profile in (field.sum(axis=1), field.sum(axis=0))
-    )
+    ends = []
+    for profile in (field.sum(axis=1), field.sum(axis=0)):
+        inside = np.nonzero(profile >= FIELD_THRESHOLD * profile.max())[0]
+        ends.append((int(inside[0]), int(inside[-1]) + 1))
+    (top, bottom), (left, right) = ends
+    return top, left, bottom, right

@@ -203,14 +203,18 @@ def test_a_picture_that_the_network_does_not_take_is_skipped(segmentation_run, v
 
 def test_receptive_field(workplace, visualize, tmp_path):
     output = tmp_path / "field.png"
-    status, out, err = visualize(
-        "receptive-field", "--run", workplace / "segmentation", "--layer", "colors", *SIZE,
-        "--output", output,
-    )  # fmt: skip
+    flags = ["receptive-field", "--run", workplace / "segmentation", "--layer", "colors"]
+    status, out, err = visualize(*flags, *SIZE, "--output", output)
     assert status == 0, err
-    assert "colors: 1x1 of 16x24 pixels" in out
-    picture = pictures.load_picture(output)
-    assert picture.shape == (16, 24, 3) and np.argwhere(picture.any(-1)).tolist() == [[8, 12]]
+    # A pixel sees itself: the central one of 16x24.
+    assert out == (
+        "effective receptive field of colors: 1 pixels high, 1 wide, rows 8 to 8 and columns 12 to "
+        f"12 of 16x24 -> {output} and .pdf\n"
+    )
+    assert pictures.load_picture(output).shape[1] > 600  # a chart
+    assert output.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    status, out, err = visualize(*flags, "--size", "1x3", "--output", output)
+    assert status == 0 and "the field reaches the edge of the picture" in out
 
 
 RUN = ("--run", "RUN/segmentation", "--output", "OUT/x.png")
@@ -249,6 +253,10 @@ RUN = ("--run", "RUN/segmentation", "--output", "OUT/x.png")
             "A region is of pixels of a label map",
         ),
         (("receptive-field", *RUN, "--layer", "conv9"), 'no layer "conv9"'),
+        (
+            ("receptive-field", *RUN[:2], "--layer", "colors", "--output", "OUT/x.jpg"),
+            "ending in .png, received",
+        ),
         (("cam", *RUN[:2], "--class", "red", "--images", "OUT", "--output", "OUT"), "No images in"),
     ],
 )  # fmt: skip

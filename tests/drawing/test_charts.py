@@ -189,6 +189,30 @@ def test_numbers_of_ticks_do_not_touch():
     assert set(x) - set(numbered) <= set(axes.get_xticks(minor=True))
 
 
+# ---- receptive fields
+
+
+def test_a_receptive_field_has_its_box_and_rulers_of_its_sides():
+    field = np.zeros((20, 40))
+    field[5:9, 10:25], field[6, 12] = 0.5, 2
+    figure = charts.receptive_field(field, (5, 10, 9, 25), "conv")
+    axes = figure.axes[0]
+    assert axes.get_xlim() == (0, 40) and axes.get_ylim() == (20, 0)  # rows count from above
+    (heat,) = axes.get_images()
+    # In per cent of the largest: a quarter of it nearly everywhere inside.
+    np.testing.assert_allclose(heat.get_array(), field * 50)
+    assert heat.get_extent() == [0, 40, 20, 0]
+    box = next(patch for patch in axes.patches if patch.get_edgecolor()[:3] == to_rgb(charts.BOX))
+    assert (box.get_xy(), box.get_width(), box.get_height()) == ((10, 5), 15, 4)
+    rulers = sorted(np.ptp(line.get_xydata(), axis=0).tolist() for line in axes.get_lines())
+    assert rulers == [[0, 4], [15, 0]]
+    found = texts(figure)
+    assert {"15 wide", "4 high", "Effective receptive field of conv", "100 %"} <= set(found)
+    assert any("4 high, 15 wide, of 20 x 40 pixels" in text for text in found)
+    height, width, _ = pixels(figure).shape
+    assert width > height  # as the picture
+
+
 # ---- files
 
 
@@ -196,6 +220,7 @@ CHARTS = {
     "matrix": lambda: charts.confusion_matrix([[5, 1], [0, 0]], ["a", "$b$ with a long name"]),
     "curves": lambda: charts.precision_recall({"$a$": ([0.5], [1])}, {"$a$": 1.0}, [[9, 9, 9]]),
     "lines": lambda: charts.lines("a $title$", [0, 4], {"a": [1, 0]}, "x", "y"),
+    "field": lambda: charts.receptive_field(np.eye(8, 16), (0, 1, 7, 16), "$conv$"),
 }
 
 
@@ -210,7 +235,8 @@ def test_a_png_and_a_vector_pdf_are_written_alike_each_time(chart, tmp_path):
         assert first == second
     document = (tmp_path / "first.pdf").read_bytes()
     assert document.startswith(b"%PDF-") and b"Date" not in document
-    assert not re.search(rb"/Subtype\s*/Image", document)  # lines and letters alone
+    pictures = re.findall(rb"/Subtype\s*/Image", document)
+    assert bool(pictures) == (chart is CHARTS["field"])  # else lines and letters alone
     assert b"/FontFile2" in document  # TrueType: the text can be selected
     with Image.open(tmp_path / "first.png") as file:
         picture = np.asarray(file.convert("RGB"))
@@ -237,6 +263,10 @@ def test_matplotlib_is_as_it_was(tmp_path):
     [
         (lambda: charts.confusion_matrix(np.eye(3), ["a"]), "1 classes must have shape .1, 1."),
         (lambda: charts.precision_recall({}, {}, []), "0 curves"),
+        (lambda: charts.receptive_field(np.zeros((4, 4)), (0, 0, 1, 1), "a"), "one above it"),
+        (lambda: charts.receptive_field(np.full((4, 4), np.nan), (0, 0, 1, 1), "a"), "finite"),
+        (lambda: charts.receptive_field(np.eye(4), (0, 0, 5, 1), "a"), "not inside 4x4 pixels"),
+        (lambda: charts.receptive_field(np.eye(4), (2, 0, 2, 1), "a"), "not inside 4x4 pixels"),
         (lambda: charts.precision_recall({"a": ([], [])}, {"a": 0.1}, []), "0 colors"),
         (lambda: charts.precision_recall({"a": ([], [])}, {"b": 0.1}, PALETTE), "one average"),
         (lambda: charts.lines("", [0, 0], {"a": [0, 1]}, "", ""), "rising"),
