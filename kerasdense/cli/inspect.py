@@ -7,6 +7,8 @@
 Nothing is run: the figures are counted on the model's graph, for one image.
 """
 
+import importlib.util
+import shutil
 from pathlib import Path
 
 from kerasdense.cli.arguments import model_option, positive, size, size_text
@@ -31,13 +33,18 @@ def add_arguments(parser):
         "(default: its own)",
     )
     parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="also draw the graph: .png, .svg (default: no)"
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="also draw the graph: .png, .svg; needs the extra plot and Graphviz (default: no)",
     )
 
 
 def run(arguments):
     import keras
 
+    if arguments.plot:
+        check_plotting()
     from kerasdense.models.backbones import tap_layers
     from kerasdense.models.cost import layer_costs, total_cost
     from kerasdense.models.loading import load_model
@@ -63,6 +70,17 @@ def run(arguments):
     print(f"multiply-adds {total['macs'] / 1e9:.1f} G")
     print(f"activations   {total['activation_bytes'] / 2**20:.0f} MiB (float32 outputs of")
     print("              convolutions, batch normalizations and concatenations)")
-    if arguments.plot:  # without pydot and graphviz, Keras raises and says how to install them
+    if arguments.plot:
         keras.utils.plot_model(model, str(arguments.plot), show_shapes=True)
         print(f"graph drawn to {arguments.plot}")
+
+
+def check_plotting():
+    """Raises ImportError if what draws graphs is not installed, before the figures are counted."""
+    missing = []
+    if importlib.util.find_spec("pydot") is None:
+        missing.append("pydot (./scripts/install plot, or pip install 'kerasdense[plot]')")
+    if shutil.which("dot") is None:
+        missing.append("Graphviz's program dot (Debian: apt-get install graphviz)")
+    if missing:
+        raise ImportError(f"--plot needs {' and '.join(missing)}: install what is missing.")

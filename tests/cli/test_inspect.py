@@ -2,6 +2,7 @@
 
 import pytest
 
+from kerasdense.cli import inspect as command
 from kerasdense.cli.main import main
 from kerasdense.models import ladder_densenet
 
@@ -55,3 +56,34 @@ def test_it_counts_a_model_file(inspect, tmp_path):
 def test_mistakes_are_one_line(inspect, arguments, words):
     status, _, err = inspect(*arguments)
     assert status == 2 and words in err.splitlines()[-1] and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "pydot, dot, words",
+    [
+        (
+            False,
+            False,
+            ("pip install 'kerasdense[plot]') and Graphviz", "apt-get install graphviz"),
+        ),
+        (False, True, ("--plot needs pydot (./scripts/install plot",)),
+        (True, False, ("--plot needs Graphviz's program dot",)),
+    ],
+)
+def test_what_draws_graphs_is_named_where_it_is_missing(
+    inspect, monkeypatch, tmp_path, pydot, dot, words
+):
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: pydot or None)
+    monkeypatch.setattr(command.shutil, "which", lambda name: dot or None)
+    status, out, err = inspect("ssd300", "--plot", tmp_path / "model.png")
+    assert status == 2 and not out and err.startswith("error: ") and err.count("\n") == 1
+    assert all(word in err for word in words), err
+    assert len(words) == 2 or (pydot is False) == ("pydot" in err)
+
+
+def test_a_graph_is_drawn(inspect, monkeypatch, tmp_path):
+    pytest.importorskip("pydot")
+    if command.shutil.which("dot") is None:
+        pytest.skip("no Graphviz")
+    status, out, err = inspect("ssd300", "--size", "300x300", "--plot", tmp_path / "model.svg")
+    assert status == 0 and (tmp_path / "model.svg").stat().st_size > 1000, err
