@@ -145,9 +145,13 @@ def to_classes(values, labels, path):
     classes = labels.table[values]
     if (classes == INVALID).any():
         bad = int(values[classes == INVALID].max())
+        stored = np.unique(values).tolist()
+        text = f"It holds {', '.join(map(str, stored))}."
+        if len(stored) > MANY:
+            text = f"It holds {len(stored)} values: edges that were smoothed give such, too."
         raise ValueError(
             f"Label map '{path}' contains class {bad} but {labels.dataset} has "
-            f"{_describe(labels.table)}. {labels.cure}"
+            f"{_describe(labels.table)}. {labels.cure} {text}"
         )
     return classes.astype(np.uint8)
 

@@ -4,6 +4,7 @@ import struct
 import zlib
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from kerasdense.data import classes, mask_preparation
@@ -12,6 +13,19 @@ from kerasdense.models.layers import MINIMUM_SIZE
 
 def test_the_side_that_networks_take_is_theirs():
     assert mask_preparation.MINIMUM_SIDE == MINIMUM_SIZE
+
+
+def test_values_that_are_no_class_are_told():
+    labels = mask_preparation.Labels(mask_preparation.label_table(3), "classes.txt", "Cure.")
+    values = np.array([[0, 127, 254]], np.uint8)
+    words = (
+        r"contains class 254 but classes.txt has 3 classes \(0-2, 255 = ignore\). Cure. It holds "
+    )
+    with pytest.raises(ValueError, match=words + "0, 127, 254.$"):
+        mask_preparation.to_classes(values, labels, "x.png")
+    smooth = np.arange(30, dtype=np.uint8)[None]
+    with pytest.raises(ValueError, match="It holds 30 values: edges that were smoothed"):
+        mask_preparation.to_classes(smooth, labels, "x.png")
 
 
 def test_masks_of_few_bits_keep_their_indices(tmp_path):

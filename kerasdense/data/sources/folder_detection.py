@@ -88,21 +88,23 @@ def _layout(root):
         images, annotations, lists = (root / name for name in names)
         if images.is_dir() and annotations.is_dir():
             return images, annotations, lists
-    _refuse_others(root)
     missing = [f"{images}/ with {annotations}/" for images, annotations, _ in LAYOUTS]
     raise FileNotFoundError(
-        f"folder_detection: '{root}' has neither {' nor '.join(missing)}. Expected {LAYOUT}."
+        f"folder_detection: '{root}' has neither {' nor '.join(missing)}. Expected {LAYOUT}. "
+        f"{_other_format(root)}".rstrip()
     )
 
 
 def _check_format(pairs, annotations):
     """Raises ValueError if there are annotations, but in a format that is not read."""
     if pairs and not any(pair.truth.is_file() for pair in pairs):
-        _refuse_others(annotations)
+        other = _other_format(annotations)
+        if other:
+            raise ValueError(f"folder_detection: {other}")
 
 
-def _refuse_others(folder):
-    """Raises ValueError if a folder holds the annotations of another format."""
+def _other_format(folder):
+    """A text about annotations of another format that a folder holds; "" if there are none."""
     for path in files.walk(folder):
         if path.suffix.lower() == ".json":
             what = "JSON, as COCO and labelme write it"
@@ -110,10 +112,11 @@ def _refuse_others(folder):
             what = "YOLO's text"
         else:
             continue
-        raise ValueError(
-            f"folder_detection: '{path}' is {what}, which is not read: expected PASCAL VOC XML, "
-            "one file an image, annotations/STEM.xml. Labeling tools export it as 'Pascal VOC'."
+        return (
+            f"'{path}' is {what}, which is not read, but PASCAL VOC XML, one file an image, "
+            "annotations/STEM.xml: labeling tools export it as 'Pascal VOC'."
         )
+    return ""
 
 
 def _collect_classes(root, splits):
