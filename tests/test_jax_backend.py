@@ -6,11 +6,14 @@ One process runs them all: starting Keras and JAX takes longer than most of them
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from kerasdense import tasks
 
 SCRIPTS = sorted(Path(__file__).with_name("on_jax").glob("*.py"))
 RUNNER = """
@@ -60,3 +63,17 @@ def test_on_jax_without_tensorflow():
     assert not any(failures.values()), "\n".join(
         f"{script}:\n{traceback}" for script, traceback in failures.items() if traceback
     )
+
+
+def test_evaluation_under_jax():
+    """Data and average precision are TensorFlow's and NumPy's, the network is Keras' backend's."""
+    files = [Path(__file__).parent / "tasks" / f"test_{name}.py" for name in tasks.names()]
+    chosen = "(hand or evaluat or images or average or label or finite) and not one_program"
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider",
+         "-m", "not slow", "-k", chosen, *map(str, files)],
+        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+        cwd=Path(__file__).parents[1], capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout
+    assert int(re.search(r"(\d+) passed", result.stdout)[1]) >= 20

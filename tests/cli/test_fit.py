@@ -101,19 +101,34 @@ def test_a_complete_run_is_left_alone(segmentation_run, fit_flags, kerasdense):
 def test_a_run_is_resumed(classification_run, fit_flags, kerasdense, tmp_path):
     run = shutil.copytree(classification_run, tmp_path / "run")
     flags = fit_flags("densenet121_classifier", run, "--epochs", 3)
-    status, _, err = kerasdense(*flags)
-    assert status == 2 and "holds another run: --epochs was 2, now 3" in err
-    # As if interrupted: the recipe had three epochs.
-    record = record_of(run)
-    record["arguments"]["epochs"] = 3
-    run_folder.write_run(run, record)
     status, out, err = kerasdense(*flags)
     assert status == 0 and "after epoch 2 of 3" in out and "epoch 3/3" in out, err
+    assert "--epochs raised from 2 to 3" in out and record_of(run)["arguments"]["epochs"] == 3
     before, _ = run_folder.load_run(classification_run, run_folder.LAST)
     after, _ = run_folder.load_run(run, run_folder.LAST)
     for old, new in zip(before.trainable_variables, after.trainable_variables, strict=True):
         assert np.isfinite(new).all()
         assert not np.array_equal(old, new) or "kernel" not in old.path, old.path
+
+
+def test_a_fit_goes_on_from_another_model(classification_run, fit_flags, kerasdense, tmp_path):
+    flags = fit_flags("ladder_densenet", tmp_path / "run", "--initialize", classification_run)
+    # The training is hardly any: what the run begins with is still there.
+    status, out, err = kerasdense(*flags, "--learning-rate", 1e-9, "--steps-per-epoch", 1)
+    assert status == 0, err
+    assert f"initialized from {classification_run / 'best.keras'}: " in out
+    assert "variables left random, not in the source: " in out
+    source, _ = run_folder.load_run(classification_run)
+    model, facts = run_folder.load_run(tmp_path / "run")
+    np.testing.assert_allclose(
+        model.get_layer("conv1_conv").kernel, source.get_layer("conv1_conv").kernel, atol=1e-6
+    )
+    assert facts["arguments"]["initialize"] == str(classification_run)
+    assert facts["weights"]["source"] == str(classification_run / "best.keras")
+    rates = [group["learning_rate"] for group in facts["parameters"]["groups"]]
+    assert sorted(rates) == [pytest.approx(0.5e-9), pytest.approx(1e-9)]
+    status, out, err = kerasdense(*flags, "--learning-rate", 1e-9, "--steps-per-epoch", 1)
+    assert status == 0 and "is complete" in out, err
 
 
 @pytest.mark.parametrize("task", ["segmentation", "detection", "classification"])
