@@ -60,6 +60,7 @@ def run(arguments):
     from kerasdense.benchmarks.turns import in_turns
     from kerasdense.export import parity
     from kerasdense.export.predictor import Predictor
+    from kerasdense.tasks.base import reason
     from kerasdense.training import run_folder
 
     predictor = Predictor(arguments.path)
@@ -91,8 +92,8 @@ def run(arguments):
         except ValueError:
             raise  # of the Predictor: the export does not take such images
         except Exception as error:  # each runtime has its own
-            reason = " ".join(str(error).split())[:300]
-            return _fail(predictor.directory, f"fails at {where}: {type(error).__name__}: {reason}")
+            problem = f"fails at {where}: {type(error).__name__}: {reason(error)}"
+            return _fail(predictor.directory, problem)
         medians = [float(np.median(times)) for times in seconds.values()]
         print(_line(task, batch_size, size, figures, *medians))
         compared[where] = figures
@@ -202,6 +203,7 @@ def _replay_warmup(directory):
     import tensorflow as tf
 
     from kerasdense.export import warmup
+    from kerasdense.tasks.base import reason
 
     path = directory / warmup.REQUESTS
     if not path.is_file():
@@ -216,8 +218,7 @@ def _replay_warmup(directory):
         print(f"Its warm-up requests are not replayed: {error}")
         return None
     except (KeyError, TypeError, ValueError, tf.errors.OpError) as error:
-        reason = " ".join(str(error).split())[:300]
-        return f"has warm-up requests that fail, so no server would load it: {reason}"
+        return f"has warm-up requests that fail, so no server would load it: {reason(error)}"
     print(f"warm-up requests answered: {', '.join(requests)}")
     return None
 

@@ -13,11 +13,10 @@ classifier writes NAME_labels.jpg, and labels.json with all probabilities.
 Images that cannot be read are named and skipped; the exit status is then 1.
 """
 
-import re
 import sys
 from pathlib import Path
 
-from kerasdense.cli.arguments import add_run
+from kerasdense.cli.arguments import add_run, make_folder
 
 
 def add_arguments(parser):
@@ -39,12 +38,12 @@ def add_arguments(parser):
 
 
 def run(arguments):
-    from kerasdense.data.images import find_images
+    from kerasdense.data.images import find_named_images
     from kerasdense.drawing import pictures
 
-    images = find_images(arguments.images, arguments.output)
+    images = find_named_images(arguments.images, arguments.output)
     predict, task = _exported(arguments) if arguments.saved_model else _fitted(arguments)
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.output)
 
     def predicted(path):
         picture = pictures.load_picture(path)
@@ -57,23 +56,23 @@ def predict_all(images, predicted, writer):
     """Predicts and writes image after image, with a line about each; the exit status.
 
     Args:
-        images: paths.
+        images: of `data.images.Found`.
         predicted: `(path) -> picture, outputs, note`: as `add` of the writer takes them, and what
             the line adds; ValueError for an image to skip.
         writer: of a task.
     """
     failed = 0
-    for number, path in enumerate(images, 1):
+    for number, image in enumerate(images, 1):
         counter = f"[{number}/{len(images)}]"
         try:
-            picture, outputs, note = predicted(path)
-            line = writer.add(path, picture, outputs)
+            picture, outputs, note = predicted(image.path)
+            line = writer.add(image, picture, outputs)
         except ValueError as error:  # of this image; what else goes wrong concerns them all
-            reason = " ".join(str(error).split())[:300]
-            print(f"{counter} skipped {path}: {reason}", file=sys.stderr)
+            text = " ".join(str(error).split())
+            print(f"{counter} skipped {image.path}: {text}", file=sys.stderr)
             failed += 1
             continue
-        print(f"{counter} {path} -> {line}{note}")
+        print(f"{counter} {image.path} -> {line}{note}")
     writer.finish(images)
     print(f"{len(images) - failed} of {len(images)} images predicted into {writer.output}")
     if failed:
@@ -85,9 +84,19 @@ def _exported(arguments):
     """A function from pictures [B, H, W, 3] to outputs, and the task; Keras is not needed."""
     from kerasdense import tasks
     from kerasdense.export.predictor import Predictor
+    from kerasdense.tasks.base import reason
 
     served = Predictor(arguments.saved_model)
-    return served.predict, tasks.named(served.task)(served.class_names, served.palette)
+
+    def predict(images):
+        try:
+            return served.predict(images)
+        except ValueError:
+            raise  # it does not take such images, and says so
+        except Exception as error:  # each runtime has its own
+            raise ValueError(f"The {served.format} model fails on it: {reason(error)}") from error
+
+    return predict, tasks.named(served.task)(served.class_names, served.palette)
 
 
 def _fitted(arguments):
@@ -96,6 +105,7 @@ def _fitted(arguments):
 
     from kerasdense import tasks
     from kerasdense.export.signatures import serve
+    from kerasdense.tasks.base import reason
     from kerasdense.training import run_folder
 
     model, facts = run_folder.load_run(arguments.run)
@@ -106,9 +116,7 @@ def _fitted(arguments):
         try:
             outputs = served.serving_default(tf.constant(images))
         except tf.errors.OpError as error:
-            # What a check in the graph says stands below a trace of the whole program.
-            refused = re.search(r"assertion failed: \[(.*?)\]", str(error))
-            raise ValueError(refused[1] if refused else str(error)) from error
+            raise ValueError(f"{reason(error)}.") from error
         return {name: value.numpy() for name, value in outputs.items()}
 
     return predict, task

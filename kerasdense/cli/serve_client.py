@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasdense.cli.arguments import positive
+from kerasdense.cli.arguments import make_folder, positive
 from kerasdense.cli.predict import predict_all
 
 URL = re.compile(r"https?://[^/]+(/.+)?/v1/models/[^/:]+(/versions/\d+|/labels/[^/:]+)?")
@@ -51,7 +51,7 @@ def add_arguments(parser):
 
 def run(arguments):
     from kerasdense import tasks
-    from kerasdense.data.images import find_images
+    from kerasdense.data.images import find_named_images
     from kerasdense.export.predictor import read_facts
 
     url = arguments.url.rstrip("/")
@@ -68,9 +68,9 @@ def run(arguments):
         )
     expected = facts["signatures"]["encoded"]["outputs"]
     task = tasks.named(facts["task"])(facts["class_names"], facts["palette"])
-    images = find_images(arguments.images, arguments.output)
+    images = find_named_images(arguments.images, arguments.output)
     check_model(url, arguments.timeout)
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.output)
 
     def predicted(path):
         file, picture = read(path)

@@ -283,7 +283,10 @@ def read_voc_results(directory, class_names=None):
     """
     directory = Path(directory)
     if not directory.is_dir():
-        raise FileNotFoundError(f"The folder of VOC results '{directory}' does not exist.")
+        what = "is a file" if directory.exists() else "does not exist"
+        raise FileNotFoundError(
+            f"The folder of VOC results '{directory}' {what}: expected a folder of {RESULTS_FORM}."
+        )
     files = {}
     for path in sorted(directory.iterdir()):
         name = RESULTS_NAME.fullmatch(path.name)
@@ -385,6 +388,12 @@ def write_voc_results(directory, image_set, image_ids, detections, class_names):
 def _lines(path, kind):
     """The lines of a text file that are not blank: (number from 1, stripped text)."""
     path = Path(path)
+    if path.is_dir():
+        there = sorted(file.name for file in path.glob("*.txt"))[:5]
+        raise IsADirectoryError(
+            f"{kind} '{path}' is a folder: expected the path of one text file, found in it "
+            f"{', '.join(there) or 'none'}."
+        )
     if not path.is_file():
         raise FileNotFoundError(f"{kind} '{path}' does not exist.")
     try:

@@ -3,6 +3,8 @@
 An artefact is a version folder, in the layout of TensorFlow Serving: NAME/1, NAME/2, ...
 """
 
+import errno
+import functools
 import importlib.util
 import json
 import os
@@ -14,18 +16,21 @@ import numpy as np
 import tensorflow as tf
 
 from kerasdense import __version__
-from kerasdense.export import formats
-from kerasdense.export.predictor import FACTS, FORMAT_VERSION
-from kerasdense.export.signatures import Form, serve
+from kerasdense.export import formats, parity
+from kerasdense.export.predictor import FACTS, FORMAT_VERSION, Predictor
+from kerasdense.export.signatures import Form, serve, smallest_side
 from kerasdense.export.warmup import REQUESTS, write_warmup_requests
+from kerasdense.tasks.base import reason
 
+UNFINISHED = ".unfinished_"  # beginning of the name of a folder that is no version, or not yet
 WARMUP_SIZE = (320, 320)  # of warm-up requests where any size is served
 
 
-def export(model, task, directory, form=Form(), run=None):
+def export(model, task, directory, form=Form(), run=None, check=None):
     """Write `model` as an artefact into the next free version folder DIRECTORY/1, /2, ...
 
-    It is written aside and renamed when complete.
+    It is written aside, loaded, compared with the model, and only then renamed: a server never
+    meets what is not complete, or not the model. What fails is removed.
 
     Args:
         model: a keras.Model of the package.
@@ -35,12 +40,15 @@ def export(model, task, directory, form=Form(), run=None):
             `serving_default` alone. In float16 SavedModel and ONNX compute in it; OpenVINO and
             LiteRT keep the weights in it and compute as their device can.
         run: JSON-like facts about the training, kept in the artefact's model.json.
+        check: a function of the Predictor of what was written, which raises ValueError if it is
+            not to be published. By default it is `parity.check` on a random picture. Where the
+            format's runtime is not installed nothing is checked, and a line says so.
 
     Returns the version folder, a Path.
 
-    Raises: ValueError if names, colors and logits do not match, the form is impossible, or
-    DIRECTORY is an artefact itself; ImportError if the format's packages are missing; OSError if
-    it cannot be written.
+    Raises: ValueError if names, colors and logits do not match, the form is impossible, DIRECTORY
+    is an artefact itself, or what was written cannot be loaded or fails its check; ImportError if
+    the format's packages are missing; OSError if it cannot be written.
     """
     directory = Path(directory)
     _check(form, task)
@@ -50,6 +58,8 @@ def export(model, task, directory, form=Form(), run=None):
             f"{directory} is an exported model itself. Give the folder above it: every export "
             f"makes a new numbered folder there."
         )
+    if directory.exists() and not directory.is_dir():
+        raise ValueError(f"{directory} is a file: expected a folder, or a name for a new one.")
     formats.require(form.format)
     format = formats.FORMATS[form.format]
     computing = "float32" if format.converts_precision else form.precision
@@ -78,13 +88,12 @@ def export(model, task, directory, form=Form(), run=None):
     }
     directory.mkdir(parents=True, exist_ok=True)
     # Beside the versions, so that the rename stays on one disk; servers skip this name.
-    with tempfile.TemporaryDirectory(prefix=".unfinished_", dir=directory) as aside:
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=directory) as aside:
         finished = Path(aside) / "model"
         try:
             format.write(served, functions, finished, form.precision)
         except tf.errors.OpError as error:  # what TensorFlow makes of a full disk
-            reason = str(error).strip().splitlines()[0][:200]
-            raise OSError(f"Cannot write the export into {directory}: {reason}") from error
+            raise OSError(f"Cannot write the export into {directory}: {reason(error)}") from error
         path = finished / FACTS
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(facts, indent=1) + "\n")
@@ -92,9 +101,36 @@ def export(model, task, directory, form=Form(), run=None):
             np.save(path.with_name(f"{name}.npy"), array)
         if not format.portable:
             _write_warmup(finished, directory.name, names, form)
+        check = check or functools.partial(parity.check, model=model, task=task)
+        _check_written(finished, directory, form, check)
+        return _publish(finished, directory)
+
+
+def _check_written(finished, directory, form, check):
+    """Raises ValueError if what was written cannot be loaded, or fails its check."""
+    try:
+        check(Predictor(finished))
+    except ImportError as error:
+        print(f"Not compared with the Keras model: {error}")
+    except ValueError as error:
+        text = str(error).replace(f"{finished}{os.sep}", "")
+        raise ValueError(
+            f"Nothing was exported into {directory}: the {form.format} in {form.precision} was "
+            f"written, and removed. {text}"
+        ) from error
+
+
+def _publish(finished, directory):
+    """Renames the finished folder to the next version, whoever else exports there: its Path."""
+    while True:
         version = directory / str(1 + max(_versions(directory), default=0))
-        os.rename(finished, version)
-    return version
+        try:
+            os.rename(finished, version)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            continue  # another export took this number a moment ago
+        return version
 
 
 def _write_warmup(directory, model_name, names, form):
@@ -120,7 +156,8 @@ def _input_contract(form, task):
         "batch_size": form.batch_size,
         "height": height,
         "width": width,
-        "minimum_side": task.minimum_side,
+        "minimum_side": smallest_side(task),
+        "padded_side": task.minimum_side if task.pads_images else 1,
         "maximum_pixels": task.maximum_pixels,
     }
 
@@ -147,8 +184,8 @@ def _check(form, task):
         raise ValueError(
             f"format: expected one of {tuple(formats.FORMATS)}, received {form.format!r}."
         )
-    if form.size is not None and min(form.size) < task.minimum_side:
+    if form.size is not None and min(form.size) < smallest_side(task):
         raise ValueError(
-            f"size: expected a height and a width of at least {task.minimum_side}, received "
+            f"size: expected a height and a width of at least {smallest_side(task)}, received "
             f"{form.size}."
         )

@@ -7,9 +7,11 @@ a figure NaN, or its detection a missed one. What they mean, a task says: `Task.
 import numpy as np
 import tensorflow as tf
 
+from kerasdense.drawing import pictures
 from kerasdense.export.signatures import serve
-from kerasdense.tasks.base import Figure, check_shape
+from kerasdense.tasks.base import Figure, check_shape, reason
 
+RANDOM_SIZE = (192, 256)  # of a random picture, where any size is taken
 # Of the raw output, whatever the task.
 RAW = {
     "relative": Figure(
@@ -41,6 +43,46 @@ class Reference:
         """The outputs of a signature, {name: array}."""
         outputs = getattr(self._served, name)(tf.constant(images))
         return {key: value.numpy() for key, value in outputs.items()}
+
+
+def check(predictor, model, task, picture=None):
+    """The figures of an export beside its model on one picture, {name: float}.
+
+    `predictor`: a `predictor.Predictor`; `picture`: uint8 [H, W, 3], resized where the export takes
+    one size alone; None: `random_picture`.
+    Raises: ValueError if it fails on it, or a figure is beyond what rounding explains.
+    """
+    taken = predictor.facts["input"]
+    size = (taken["height"], taken["width"]) if taken["height"] else None
+    if picture is None:
+        picture = random_picture(size or RANDOM_SIZE)
+    elif size:
+        picture = pictures.resized(picture, size)
+    images = np.repeat(picture[None], taken["batch_size"] or 1, axis=0)
+    try:
+        outputs = predictor.predict(images)
+    except ValueError:
+        raise  # it does not take such pictures, and says so
+    except Exception as error:  # each runtime has its own
+        height, width = picture.shape[:2]
+        raise ValueError(
+            f"It fails on a picture of {height}x{width}: {reason(error)}. Choose another format, "
+            f"or a fixed --size."
+        ) from error
+    figures = compare(lambda images: outputs, Reference(model, task), task, [images])
+    differences = exceeded(task, figures, predictor.facts["precision"])
+    if differences:
+        raise ValueError(
+            f"It differs from its model: {'; '.join(differences)}. Choose another format or "
+            f"precision, or compare on a picture of what the model knows (--image)."
+        )
+    return figures
+
+
+def random_picture(size):
+    """A random picture uint8 [H, W, 3] that looks like something out of focus."""
+    noise = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+    return pictures.resized(noise, size)
 
 
 def compare(predict, reference, task, batches):

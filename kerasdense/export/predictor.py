@@ -6,11 +6,12 @@ B batch, H W size, C classes, A anchors.
 import importlib
 import json
 import os
-import re
 import threading
 from pathlib import Path
 
 import numpy as np
+
+from kerasdense.tasks.base import reason
 
 # Of assets/model.json, the newest that is understood; raised when older readers would misread it.
 FORMAT_VERSION = 1
@@ -61,7 +62,7 @@ class Predictor:
             self._signatures = OPENERS[self.format](runtime, file, self.facts["signatures"])
         except Exception as error:  # each runtime has its own, and all mean the same
             raise ValueError(
-                f"{runtime.__name__} cannot load {file}: {_reason(error)}. The artefact is damaged "
+                f"{runtime.__name__} cannot load {file}: {reason(error)}. The artefact is damaged "
                 f"or the runtime too old; export the model again, or update the runtime."
             ) from error
 
@@ -158,7 +159,8 @@ class Predictor:
                 f"Images must have sides of at least {taken['minimum_side']} pixels, received "
                 f"{size[0]}x{size[1]}. Enlarge them."
             )
-        if batch * size[0] * size[1] > taken["maximum_pixels"]:
+        computed = [max(side, taken.get("padded_side", 1)) for side in size]
+        if batch * computed[0] * computed[1] > taken["maximum_pixels"]:
             raise ValueError(
                 f"A batch may have {taken['maximum_pixels']:,} pixels, received {batch} images of "
                 f"{size[0]}x{size[1]}. Send fewer at a time, or smaller ones."
@@ -188,7 +190,7 @@ def _open_saved_model(tensorflow, file, signatures):
                 outputs = function(**{argument: tensorflow.constant(value)})
             except tensorflow.errors.InvalidArgumentError as error:
                 raise ValueError(
-                    f"{file.parent} does not take this ({argument}): {_graph_reason(error)}. "
+                    f"{file.parent} does not take this ({argument}): {reason(error)}. "
                     f"Picture files must be undamaged and, to segment, of one size."
                 ) from error
             return {key: output.numpy() for key, output in outputs.items()}
@@ -316,18 +318,3 @@ def read_facts(path):
             f"Export the model again."
         )
     return facts
-
-
-def _reason(error):
-    """The line of a runtime's error that names the cause."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    positions = "Exception from ", "Check '"  # in OpenVINO's source code
-    causes = [line for line in lines if line and not line.startswith(positions)]
-    return (causes or [type(error).__name__])[0][:200].rstrip(".!")
-
-
-def _graph_reason(error):
-    """The cause in an error of a TensorFlow graph, which stands between names of operations."""
-    cause = error.message.split("[[{{node", 1)[0].strip().splitlines()[-1]
-    asserted = re.match(r"assertion failed: \[(.*?)\]", cause)
-    return (asserted[1] if asserted else cause).rstrip(". ")

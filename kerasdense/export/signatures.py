@@ -57,8 +57,8 @@ def serve(model, task, form=Form(), portable=False, folded=True):
             the input, which are none of them, are left out.
         folded: whether batch normalization is merged into the convolutions.
 
-    The functions raise tf.errors.InvalidArgumentError for no images, sides below the task's
-    `minimum_side`, more than its `maximum_pixels`, and files that cannot be decoded.
+    The functions raise tf.errors.InvalidArgumentError for no images, sides below `smallest_side`,
+    more than the task's `maximum_pixels`, and files that cannot be decoded.
     Raises: ValueError under another backend than TensorFlow, and for weights beyond float16.
     """
     network = in_precision(model, "float32")
@@ -107,8 +107,16 @@ def in_precision(model, precision):
     return rebuilt
 
 
+def smallest_side(task):
+    """Pixels: the smallest side of images that an export takes."""
+    return 1 if task.pads_images else task.minimum_side
+
+
 def _checker(task):
     """A function that passes on `images` uint8 [B, H, W, 3] a server can take."""
+    smallest = smallest_side(task)
+    # What is computed counts: a million pictures of a pixel each are padded, too.
+    computed = task.minimum_side if task.pads_images else 1
 
     def check(images):
         batch, height, width, _ = tf.unstack(tf.shape(images, out_type=tf.int64))
@@ -116,11 +124,11 @@ def _checker(task):
             tf.debugging.assert_positive(batch, "No images: expected a batch of one at least."),
             tf.debugging.assert_greater_equal(
                 tf.minimum(height, width),
-                tf.constant(task.minimum_side, tf.int64),
-                f"Images too small: expected sides of at least {task.minimum_side} pixels.",
+                tf.constant(smallest, tf.int64),
+                f"Images too small: expected sides of at least {smallest} pixels.",
             ),
             tf.debugging.assert_less_equal(
-                batch * height * width,
+                batch * tf.maximum(height, computed) * tf.maximum(width, computed),
                 tf.constant(task.maximum_pixels, tf.int64),
                 f"Too large: expected at most {task.maximum_pixels} pixels in a batch. Send "
                 f"fewer or smaller images.",

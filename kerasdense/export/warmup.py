@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from kerasdense.tasks.base import reason
+
 REQUESTS = "assets.extra/tf_serving_warmup_requests"
 MAXIMUM_RECORDS = 1000  # with more, the server does not load the version
 
@@ -48,7 +50,7 @@ def write_warmup_requests(path, requests, model_name):
             for record in records:
                 writer.write(record)
     except tf.errors.OpError as error:  # what TensorFlow makes of a full disk
-        raise OSError(f"Cannot write warm-up requests to {path}: {_reason(error)}") from error
+        raise OSError(f"Cannot write warm-up requests to {path}: {reason(error)}") from error
 
 
 def read_warmup_requests(path):
@@ -76,7 +78,7 @@ def read_warmup_requests(path):
             requests[signature] = {name: tf.make_ndarray(inputs[name]) for name in inputs}
     except (tf.errors.OpError, DecodeError) as error:
         raise ValueError(
-            f"The warm-up requests {path} are damaged: {_reason(error)}. Export the model again."
+            f"The warm-up requests {path} are damaged: {reason(error)}. Export the model again."
         ) from error
     return requests
 
@@ -99,7 +101,3 @@ def _import_prediction_log():
             f"pip install 'kerasdense[serving]'"
         ) from error
     return prediction_log_pb2
-
-
-def _reason(error):
-    return str(error).strip().splitlines()[0][:200]

@@ -221,9 +221,10 @@ class Task(abc.ABC):
     def writer(self, output, score=SURE):
         """Writes what was predicted into a folder.
 
-        Returns an object with `output`; `add(path, picture, outputs) -> a line about it`, for each
-        picture uint8 [H, W, 3] and its outputs of serving_default (without B), which raises
-        ValueError where these do not fit the picture or the classes; and `finish(paths)`.
+        Returns an object with `output`; `add(image, picture, outputs) -> a line about it`, for each
+        `data.images.Found`, its picture uint8 [H, W, 3] and its outputs of serving_default (without
+        B), which raises ValueError where these do not fit the picture or the classes; and
+        `finish(images)`, of all of them in order. Results go where `Found.name` says.
         """
 
     # ---- explanation

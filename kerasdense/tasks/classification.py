@@ -358,22 +358,22 @@ class Labels:
         self.task, self.output, self.score = task, output, score
         self.taken, self.found = set(), {}
 
-    def add(self, path, picture, outputs):
+    def add(self, image, picture, outputs):
         """Draws the labels of `picture` uint8 [H, W, 3]; returns a line about it.
 
         `probabilities` float32 [C]; a label is shown from the writer's `score` on.
         """
         probabilities = outputs["probabilities"]
         labels = (probabilities >= self.score).astype(int)
-        name = unused_name(path.stem, self.taken, ("_labels",))
+        name = unused_name(image.name, self.taken, ("_labels",))
         drawn = self.task._labelled(picture, labels, np.where(labels, probabilities, 0))
         pictures.save_picture(self.output / f"{name}_labels.jpg", drawn)
-        self.found[str(path)] = dict(zip(self.task.class_names, map(float, probabilities)))
+        self.found[str(image.path)] = dict(zip(self.task.class_names, map(float, probabilities)))
         shown = sorted(np.flatnonzero(labels), key=lambda index: -probabilities[index])
         parts = [self.task._share(index, probabilities) for index in shown]
         return f"{name}_labels.jpg: {', '.join(parts) or 'nothing'}"
 
-    def finish(self, paths):
+    def finish(self, images):
         """Writes labels.json: {path: {class name: probability}}."""
         (self.output / "labels.json").write_text(json.dumps(self.found, indent=1) + "\n")
 

@@ -504,9 +504,9 @@ class Boxes:
 
     def __init__(self, task, output, score):
         self.task, self.output, self.score = task, output, score
-        self.taken, self.found = set(), {}
+        self.taken, self.found = set(), []
 
-    def add(self, path, picture, outputs):
+    def add(self, image, picture, outputs):
         """Draws what was detected in `picture` uint8 [H, W, 3]; returns a line about it.
 
         `boxes` float [D, 4], xyxy in pixels; `scores` [D]; `classes` int [D]; `num_detections`.
@@ -527,43 +527,43 @@ class Boxes:
             self.task.palette,
             scores[shown],
         )
-        name = unused_name(path.stem, self.taken, ("_boxes",))
-        self.found[path] = name, boxes, classes, scores
+        name = unused_name(image.name, self.taken, ("_boxes",))
+        self.found.append((image, name, boxes, classes, scores))
         pictures.save_picture(self.output / f"{name}_boxes.jpg", drawn)
         counts = np.bincount(classes[shown], minlength=len(class_names))
         parts = [f"{n} {each}" for each, n in zip(class_names, counts) if n]
         return f"{name}_boxes.jpg: {', '.join(parts) or 'nothing'}"
 
-    def finish(self, paths):
-        """Writes voc/comp4_det_test_CLASS.txt and mot/det.txt; `paths` are all images in order."""
-        frames, class_names = _frame_numbers(paths), self.task.class_names
+    def finish(self, images):
+        """Writes voc/comp4_det_test_CLASS.txt and mot/det.txt."""
+        frames, class_names = _frame_numbers(images), self.task.class_names
         formats.write_voc_results(
             self.output / "voc",
             "test",
-            [name for name, *_ in self.found.values()],
-            [(boxes, classes, scores) for _, boxes, classes, scores in self.found.values()],
+            [name for _, name, *_ in self.found],
+            [(boxes, classes, scores) for _, _, boxes, classes, scores in self.found],
             class_names,
         )
         (self.output / "mot").mkdir(exist_ok=True)
         for index, class_name in enumerate(class_names):
             mot_frames, mot_boxes, mot_scores = [], np.zeros((0, 4)), np.zeros(0)
-            for path, (_, boxes, classes, scores) in self.found.items():
+            for image, _, boxes, classes, scores in self.found:
                 mine = classes == index
-                mot_frames += [frames[path]] * int(mine.sum())
+                mot_frames += [frames[image]] * int(mine.sum())
                 mot_boxes = np.concatenate([mot_boxes, boxes[mine]])
                 mot_scores = np.concatenate([mot_scores, scores[mine]])
             name = "det.txt" if len(class_names) == 1 else f"det_{class_name}.txt"
             formats.write_mot(self.output / "mot" / name, mot_frames, mot_boxes, mot_scores)
 
 
-def _frame_numbers(paths):
+def _frame_numbers(images):
     """The number of each frame: that of its name, if all are different numbers, else its place."""
-    stems = [path.stem for path in paths]
+    stems = [image.path.stem for image in images]
     if all(stem.isdecimal() and int(stem) for stem in stems) and len(set(map(int, stems))) == len(
         stems
     ):
-        return {path: int(path.stem) for path in paths}
-    return {path: place for place, path in enumerate(paths, 1)}
+        return {image: int(image.path.stem) for image in images}
+    return {image: place for place, image in enumerate(images, 1)}
 
 
 def sure_detections(found):

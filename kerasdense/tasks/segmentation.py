@@ -22,6 +22,7 @@ from kerasdense.tasks.base import (
     file_names,
     not_finite,
     progress,
+    reason,
 )
 
 AUXILIARY_SHARE = 0.3  # of the loss, where a model has auxiliary logits (Kreso et al., 2017)
@@ -191,7 +192,7 @@ class Segmentation(Task):
             names = file_names(batch["file_name"].numpy())
             self._check_batch(batch, names)
             try:
-                predictions, right, valid = step(batch["image"], batch["mask"])
+                predictions, counts, right, valid = step(batch["image"], batch["mask"])
             except (tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError) as error:
                 raise ValueError(_failure(error, batch, names)) from error
             images += len(names)
@@ -292,6 +293,7 @@ class Segmentation(Task):
 
         return MINIMUM_SIZE
 
+    pads_images = True
     # Some hundred bytes a pixel are taken: by AtrousFCN_Resnet50_16s 240.
     maximum_pixels = 2**24
     reference = "probabilities"
@@ -323,6 +325,9 @@ class Segmentation(Task):
     def signatures(self, network, intake, portable):
         """What an export answers, of `images` uint8 [B, H, W, 3].
 
+        Images below `minimum_side` are padded as `data.pipeline.full_size_batches` pads, and what
+        is answered is cropped to them.
+
         serving_default: `labels` uint8 [B, H, W], `confidence` float32 [B, H, W].
         probabilities: `probabilities` float32 [B, H, W, C].
         raw: `logits` float32 [B, H, W, C].
@@ -335,7 +340,7 @@ class Segmentation(Task):
         # A tf.function of its own, so that all signatures share one trace of the network.
         logits_of = tf.function(
             lambda images: tf.cast(network(images, training=False), tf.float32),
-            input_signature=[intake.images],
+            input_signature=[tf.TensorSpec([batch, *padded, channels], intake.images.dtype)],
             autograph=False,
         )
 
@@ -350,7 +355,7 @@ class Segmentation(Task):
             }
 
         def padded_logits(images):
-            return logits_of(_padded(intake.check(images), self.minimum_side, portable))
+            return logits_of(_padded(intake.check(images), self.minimum_side))
 
         def raw(images):
             return cropped(images, {"logits": padded_logits(images)})
@@ -461,7 +466,10 @@ class Segmentation(Task):
 
 
 class LabelMaps:
-    """Writes label maps, NAME.png, overlays on the images, NAME_overlay.png, and legend.png."""
+    """Writes label maps, NAME.png, overlays on the images, NAME_overlay.png, and legend.png.
+
+    An overlay has a legend of its own, of the classes that it shows.
+    """
 
     def __init__(self, task, output):
         self.task, self.output = task, output
@@ -470,7 +478,7 @@ class LabelMaps:
         legend = pictures.legend(task.class_names, task.palette, width)
         pictures.save_picture(output / "legend.png", legend)
 
-    def add(self, path, picture, outputs):
+    def add(self, image, picture, outputs):
         """Writes `labels` uint8 [H, W] of `picture` uint8 [H, W, 3]; returns a line about it.
 
         Raises: ValueError for labels of another size than the picture, or of no class.
@@ -482,9 +490,10 @@ class LabelMaps:
                 f"classes (0-{classes - 1}). Does the model belong to another dataset?"
             )
         overlay = pictures.overlay(picture, labels, palette)  # checks the size
-        name = unused_name(path.stem, self.taken, ("", "_overlay"))
+        name = unused_name(image.name, self.taken, ("", "_overlay"))
         pictures.save_label_map(self.output / f"{name}.png", labels, palette)
-        pictures.save_picture(self.output / f"{name}_overlay.png", overlay)
+        explained = pictures.with_legend(overlay, labels, self.task.class_names, palette)
+        pictures.save_picture(self.output / f"{name}_overlay.png", explained)
         return f"{name}.png: {self._summary(labels)}"
 
     def _summary(self, labels):
@@ -494,7 +503,7 @@ class LabelMaps:
         largest = [i for i in np.argsort(-shares)[:3] if shares[i] > 0]
         return ", ".join(f"{names[i]} {100 * shares[i]:.0f} %" for i in largest)
 
-    def finish(self, paths):
+    def finish(self, images):
         """Everything is written already."""
 
 
@@ -520,22 +529,22 @@ def _unseen_cure(builder, split, unseen):
     )
 
 
-def _padded(images, side, portable):
+def _padded(images, side):
     """Images uint8 [B, H, W, 3] with sides of at least `side`, gray at the bottom and the right.
 
-    `portable`: as of `Task.signatures`; tf2onnx cannot pad integers with a number of their type.
+    Not by tf.pad: of its output LiteRT's converter does not know that there are three colors.
     """
     import tensorflow as tf
 
     from kerasdense.data.augment import PADDING
 
-    if all(each is not None and each >= side for each in images.shape[1:3]):
-        return images
-    missing = tf.maximum(side - tf.shape(images)[1:3], 0)
-    paddings = tf.stack([tf.zeros(2, tf.int32), missing], axis=1)  # of H and W, before and after
-    paddings = tf.pad(paddings, [[1, 1], [0, 0]])  # none of B and of the colors
-    numbers = tf.cast(images, tf.float32) if portable else images
-    return tf.cast(tf.pad(numbers, paddings, constant_values=PADDING), images.dtype)
+    for axis in (1, 2):
+        if images.shape[axis] is None or images.shape[axis] < side:
+            batch, *size, _ = tf.unstack(tf.shape(images))
+            size[axis - 1] = tf.maximum(side - size[axis - 1], 0)
+            gray = tf.fill([batch, *size, 3], tf.constant(PADDING, tf.uint8))
+            images = tf.concat([images, gray], axis)
+    return images
 
 
 def predictor(model, scales=(1.0,), flip=False):
@@ -614,8 +623,7 @@ def _failure(error, batch, names):
     where = f"{', '.join(names)}, {batch['image'].shape[2]}x{batch['image'].shape[1]} pixels"
     if "non-finite logits" in str(error):
         return not_finite("logits", where)
-    reason = str(error).strip().splitlines()[0][:300]
-    return f"The model cannot process {where}: {reason}"
+    return f"The model cannot process {where}: {reason(error)}"
 
 
 TASK = Segmentation

@@ -47,7 +47,7 @@ def test_versions_signatures_and_differences_are_told(small_run, kerasdense, tmp
         assert status == 0 and f"Wrote {tmp_path / 'name' / str(number)}, " in out, err
     assert "  serving_default: images uint8 [?, ?, ?, 3] -> " in out
     assert "  raw: images uint8 [?, ?, ?, 3] -> logits float32 [?, ?, ?, 2]" in out
-    assert "in float32 on a random picture, 256x192:" in out
+    assert "in float32 on a random picture:" in out
     assert "share of the pixels with another label" in out and "difference of confidence" in out
 
 
@@ -59,12 +59,12 @@ def test_the_form_is_that_of_the_flags(small_run, kerasdense, tmp_path):
     )  # fmt: skip
     assert status == 0, err
     assert "serving_default: images uint8 [2, 64, 70, 3] -> " in out
-    assert f"on {tmp_path / 'picture.png'}, 70x64:" in out  # resized to it
+    assert f"on {tmp_path / 'picture.png'}:" in out  # resized to it
     facts = predictor.Predictor(tmp_path / "name").facts
     assert facts["precision"] == "float16" and facts["input"]["batch_size"] == 2
 
 
-def test_an_export_that_differs_is_the_exit_status(small_run, kerasdense, monkeypatch, tmp_path):
+def test_an_export_that_differs_is_not_published(small_run, kerasdense, monkeypatch, tmp_path):
     predict = predictor.Predictor.predict
 
     def wrong(self, images):
@@ -72,9 +72,11 @@ def test_an_export_that_differs_is_the_exit_status(small_run, kerasdense, monkey
         return outputs | {"labels": 1 - outputs["labels"]}
 
     monkeypatch.setattr(predictor.Predictor, "predict", wrong)
-    status, _, err = kerasdense("export", "--run", small_run, "--output", tmp_path / "name")
-    assert status == 1 and err.count("\n") == 1
-    assert f"error: {tmp_path / 'name' / '1'} differs from its model: share of the pixels" in err
+    status, out, err = kerasdense("export", "--run", small_run, "--output", tmp_path / "name")
+    assert status == 2 and err.count("\n") == 1 and "Wrote" not in out
+    assert err.startswith(f"error: Nothing was exported into {tmp_path / 'name'}: ")
+    assert "differs from its model: share of the pixels" in err and "--image" in err
+    assert not list((tmp_path / "name").iterdir())
 
 
 def test_without_its_runtime_an_export_is_not_compared(
@@ -102,7 +104,7 @@ def test_a_missing_converter_is_named_before_the_work(small_run, kerasdense, mon
 @pytest.mark.parametrize(
     "flags, words",
     [
-        (("--size", "32x64"), "at least 64"),
+        (("--output", "{file}"), "is a file: expected a folder"),
         (("--image", "/nowhere.png"), "/nowhere.png"),
         (("--output", "/proc/name"), "/proc/name"),
         (("--run", "/nowhere"), "is no run folder"),
@@ -111,6 +113,8 @@ def test_a_missing_converter_is_named_before_the_work(small_run, kerasdense, mon
     ],
 )
 def test_mistakes_are_named(small_run, flags, words, kerasdense, tmp_path):
+    (tmp_path / "file").touch()
+    flags = [flag.format(file=tmp_path / "file") for flag in flags]
     arguments = ("--run", small_run, "--output", tmp_path / "name", *flags)
     status, _, err = kerasdense("export", *arguments)
     assert status == 2 and words in err and "Traceback" not in err

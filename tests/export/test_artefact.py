@@ -1,6 +1,7 @@
 """The version folder that an export leaves: its facts, warm-up, numbers, and what stops it."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -19,7 +20,7 @@ from small_models import (
 )
 
 from kerasdense.boxes.geometry import VARIANCES
-from kerasdense.export import parity
+from kerasdense.export import parity, predictor
 from kerasdense.export.artefact import export
 from kerasdense.export.signatures import Form
 from kerasdense.export.warmup import REQUESTS, read_warmup_requests
@@ -43,7 +44,7 @@ def test_model_json_of_segmentation(tmp_path):
     assert (facts["class_names"], facts["palette"], facts["run"]) == (NAMES, PALETTE, run)
     assert facts["input"] == {
         "dtype": "uint8", "layout": "BHWC", "color": "RGB", "batch_size": None, "height": None,
-        "width": None, "minimum_side": 64, "maximum_pixels": 4096 * 4096,
+        "width": None, "minimum_side": 1, "padded_side": 64, "maximum_pixels": 4096 * 4096,
     }  # fmt: skip
     assert facts["signatures"]["raw"]["outputs"] == {
         "logits": {"dtype": "float32", "shape": [None, None, None, 4]}
@@ -193,6 +194,80 @@ def test_an_interrupted_export_leaves_no_version(tmp_path, monkeypatch, error):
     assert [path.name for path in name.iterdir()] == ["1"]
 
 
+def test_no_version_exists_before_it_is_checked(tmp_path):
+    """So a kill at any time leaves none."""
+    seen = []
+
+    def check(predictor):
+        seen.append(predictor.predict(pictures(1, 64, 70))["labels"].shape)
+        (aside,) = (tmp_path / "name").iterdir()
+        assert aside in predictor.directory.parents
+        assert not aside.name[0].isdecimal() and aside.name.startswith(".unfinished_")
+
+    assert export(small_model(), TASK, tmp_path / "name", check=check) == tmp_path / "name" / "1"
+    assert seen == [(1, 64, 70)] and [p.name for p in (tmp_path / "name").iterdir()] == ["1"]
+
+
+def broken_opener(runtime, file, signatures):
+    raise RuntimeError("Dilation is not supported.")
+
+
+def failing_opener(runtime, file, signatures):
+    def fails(images):
+        raise RuntimeError("Dilation is not supported.")
+
+    return {"serving_default": fails}
+
+
+def wrong_opener(runtime, file, signatures):
+    return {
+        "serving_default": lambda images: {
+            "labels": np.zeros(images.shape[:3], np.uint8),
+            "confidence": np.ones(images.shape[:3], np.float32),
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    "opener, words",
+    [
+        (broken_opener, "cannot load model.tflite: Dilation is not supported. The artefact"),
+        (failing_opener, "fails on a picture of 192x256: Dilation is not supported."),
+        (wrong_opener, "differs from its model: share of the pixels with another label: .*0.001"),
+    ],
+)
+def test_what_fails_its_check_is_not_published(tmp_path, monkeypatch, opener, words):
+    pytest.importorskip("ai_edge_litert")
+    monkeypatch.setitem(predictor.OPENERS, "litert", opener)
+    name = tmp_path / "name"
+    (name / "1").mkdir(parents=True)
+    with pytest.raises(ValueError, match=f"Nothing was exported into .*name: .*{words}") as caught:
+        export(small_model(), TASK, name, Form("litert"))
+    assert [path.name for path in name.iterdir()] == ["1"]
+    assert ".unfinished_" not in str(caught.value)
+
+
+def test_exports_at_the_same_time_take_different_numbers(tmp_path, monkeypatch):
+    name, rename = tmp_path / "name", os.rename
+
+    def late(source, target):
+        if not (name / "1").exists():  # another one was a moment faster
+            (name / "1").mkdir()
+            (name / "1" / "model.onnx").touch()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    version = export(small_model(), TASK, name, Form("litert"), check=lambda predictor: None)
+    assert version == name / "2" and (version / "model.tflite").exists()
+    assert [path.name for path in (name / "1").iterdir()] == ["model.onnx"]
+
+
+def test_a_file_is_no_place_for_versions(tmp_path):
+    (tmp_path / "name").touch()
+    with pytest.raises(ValueError, match="name is a file: expected a folder"):
+        export(small_model(), TASK, tmp_path / "name")
+
+
 def test_a_full_disk_is_named(tmp_path, monkeypatch):
     def full(served, path, **options):
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
@@ -217,7 +292,7 @@ def test_names_must_fit(tmp_path, classes, names, palette, words):
 
 
 @pytest.mark.parametrize(
-    "form, words", [({"format": "caffe"}, "caffe"), ({"size": (32, 96)}, "at least 64")]
+    "form, words", [({"format": "caffe"}, "caffe"), ({"size": (0, 96)}, "at least 1")]
 )
 def test_impossible_forms(tmp_path, form, words):
     with pytest.raises(ValueError, match=words):

@@ -35,9 +35,14 @@ CASES = [
 ]
 # Enlarging by 2 and 4 is exact: no runtime rounds a gray level to another.
 PICTURES = {
-    "segmentation": (smooth_pictures(1, 64, 80), smooth_pictures(3, 97, 131)),
+    "segmentation": (
+        smooth_pictures(1, 64, 80),
+        smooth_pictures(3, 97, 131),
+        smooth_pictures(2, 20, 70),  # is padded
+        smooth_pictures(1, 1, 1),
+    ),
     "detection": (pictures(2, 150, 75),),
-    "classification": (pictures(1, 72, 80), pictures(3, 36, 20)),
+    "classification": (pictures(1, 72, 80), pictures(3, 36, 20), pictures(1, 1, 1)),
 }
 
 

@@ -140,7 +140,7 @@ def test_encoded_files_equal_arrays(saved_model):
 
 def test_files_that_cannot_be_predicted(saved_model):
     predictor = Predictor(saved_model)
-    good, other, tiny = (tf.io.encode_png(pictures(1, s, s)[0]).numpy() for s in (64, 65, 9))
+    good, other = (tf.io.encode_png(pictures(1, s, s)[0]).numpy() for s in (64, 65))
     jpeg = tf.io.encode_jpeg(pictures(1, 64, 64)[0]).numpy()
     for files, words in (
         ([], "no images"),
@@ -152,7 +152,6 @@ def test_files_that_cannot_be_predicted(saved_model):
         ([jpeg[: len(jpeg) // 2]], "Invalid JPEG data"),
         ([good, jpeg[:30]], "Invalid JPEG data"),
         ([good, other], r"\[64,64,3\] vs. \[65,65,3\].*one size"),
-        ([tiny], "at least 64 pixels"),
         (good, "list of bytes"),
         ("path.png", "list of bytes"),
         (["path.png"], "list of bytes"),
@@ -181,12 +180,13 @@ def test_images_that_no_format_takes(predictor):
         (None, r"received object \[\]"),
         ([], "received float64"),
         (images[:0], "no images"),
-        (np.zeros((1, 1, 1, 3), np.uint8), "at least 64 pixels, received 1x1"),
-        (np.zeros((1, 64, 0, 3), np.uint8), "at least 64 pixels, received 64x0"),
-        (np.zeros((1, 63, 640, 3), np.uint8), "at least 64 pixels, received 63x640"),
+        (np.zeros((1, 64, 0, 3), np.uint8), "at least 1 pixels, received 64x0"),
+        (np.zeros((1, 0, 0, 3), np.uint8), "at least 1 pixels, received 0x0"),
         # Costs no memory: all its pixels are one.
         (np.broadcast_to(images[:, :1, :1], (1, 9000, 12000, 3)), "16,777,216 pixels.*9000x12000"),
         (np.broadcast_to(images, (4000, 64, 80, 3)), "4000 images of 64x80"),
+        # As many pixels as 5000 images of 64x64 are computed.
+        (np.zeros((5000, 1, 1, 3), np.uint8), "5000 images of 1x1"),
     ):
         with pytest.raises(ValueError, match=words):
             predictor.predict(bad)
@@ -198,8 +198,19 @@ def test_images_that_no_format_takes(predictor):
 def test_all_signatures_check_images(saved_model):
     predictor = Predictor(saved_model)
     for call in (predictor.predict_probabilities, predictor.predict_raw):
-        with pytest.raises(ValueError, match="at least 64 pixels"):
-            call(pictures(1, 64, 63))
+        with pytest.raises(ValueError, match="at least 1 pixels"):
+            call(pictures(1, 64, 0))
+
+
+def test_an_export_of_before_refuses_small_images(saved_model, tmp_path):
+    version = changed(saved_model, tmp_path, input={"minimum_side": 64})
+    facts = json.loads((version / "assets" / "model.json").read_text())
+    del facts["input"]["padded_side"]  # which it did not know
+    (version / "assets" / "model.json").write_text(json.dumps(facts))
+    predictor = Predictor(version)
+    with pytest.raises(ValueError, match="at least 64 pixels, received 63x640"):
+        predictor.predict(np.zeros((1, 63, 640, 3), np.uint8))
+    assert predictor.predict(pictures(1, 64, 64))["labels"].shape == (1, 64, 64)
 
 
 def test_an_artefact_of_fixed_size(saved_model, tmp_path):
@@ -348,8 +359,8 @@ def test_a_refused_call_disturbs_no_other(predictor):
     def call(number):
         if number % 2:
             return predictor.predict(images)["labels"]
-        with pytest.raises(ValueError, match="at least 64"):
-            predictor.predict(images[:, :9])
+        with pytest.raises(ValueError, match="at least 1"):
+            predictor.predict(images[:, :0])
 
     with ThreadPoolExecutor(8) as threads:
         for labels in list(threads.map(call, range(40)))[1::2]:

@@ -127,6 +127,42 @@ def test_a_classifier_without_a_size_takes_pictures_as_they_are():
     assert task.minimum_side == 64 and Classification([], [], (64, 96)).minimum_side == 1
 
 
+def test_small_pictures_are_padded_and_the_answer_is_cropped(segmentation):
+    """As evaluation pads: gray of level 127 at the bottom and the right, up to 64 pixels."""
+    model = small_model()
+    for height, width in ((20, 100), (70, 9), (1, 1), (63, 64)):
+        images = smooth_pictures(2, height, width)
+        whole = np.full((2, max(64, height), max(64, width), 3), 127, np.uint8)
+        whole[:, :height, :width] = images
+        logits = logits_of(model, whole)[:, :height, :width]
+        np.testing.assert_allclose(
+            answer(segmentation.raw, images)["logits"], logits, rtol=1e-4, atol=1e-4
+        )
+        probabilities = tf.nn.softmax(logits).numpy()
+        outputs = answer(segmentation.serving_default, images)
+        figures = small_task("segmentation").differences(outputs, {"probabilities": probabilities})
+        assert not parity.exceeded(small_task("segmentation"), figures, "float32"), figures
+        found = answer(segmentation.probabilities, images)["probabilities"]
+        np.testing.assert_allclose(found, probabilities, atol=1e-5)
+        files = [tf.io.encode_png(image).numpy() for image in images]
+        labels = answer(segmentation.encoded, files)["labels"]
+        np.testing.assert_array_equal(labels, outputs["labels"])
+
+
+@pytest.mark.parametrize("size, pads", [(None, True), ((64, 96), False), ((32, 96), True)])
+def test_only_pictures_that_may_be_small_cost_padding(size, pads):
+    served = serve(small_model(), small_task("segmentation"), Form(size=size), portable=True)
+    function = served.serving_default.get_concrete_function()
+    operations = {operation.type for operation in function.graph.get_operations()}
+    assert ("Fill" in operations) == pads == ("StridedSlice" in operations)
+    sides = size or (None, None)
+    assert function.structured_outputs["labels"].shape.as_list() == [None, *sides]
+    images = smooth_pictures(1, *(size or (32, 96)))
+    expected = serve(small_model(), small_task("segmentation")).serving_default(images)
+    found = served.serving_default(images)
+    np.testing.assert_array_equal(found["labels"], expected["labels"])
+
+
 def file_of(picture, format, **options):
     buffer = io.BytesIO()
     picture.save(buffer, format, **options)
@@ -236,17 +272,16 @@ def test_bad_input_is_refused_inside_the_graph(loaded, kind):
         (encoded, np.array([b"no picture"], object), "image"),
         (encoded, np.array([png[:60]], object), "PNG"),
     ]
-    if kind == "segmentation":  # the others shrink or enlarge what they get
+    if kind == "segmentation":  # the others shrink what they get
         refused += [
-            (served, np.zeros((1, 1, 1, 3), np.uint8), "too small"),
             (served, np.zeros((1, 9000, 12000, 3), np.uint8), "Too large"),
+            (served, np.zeros((5000, 1, 1, 3), np.uint8), "Too large"),  # once it is padded
         ]
     for signature, value, words in refused:
         with pytest.raises(tf.errors.InvalidArgumentError, match=words):
             signature(tf.constant(value))
     assert encoded(tf.constant([png]))  # it lives on
-    if kind != "segmentation":
-        assert all(len(each) == 1 for each in served(tf.zeros((1, 1, 1, 3), tf.uint8)).values())
+    assert all(len(each) == 1 for each in served(tf.zeros((1, 1, 1, 3), tf.uint8)).values())
 
 
 def test_files_for_a_detector_may_differ_in_size(exported_predictor):

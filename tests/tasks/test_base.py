@@ -9,8 +9,59 @@ from PIL import Image
 
 from kerasdense import recipes, tasks
 from kerasdense.export.predictor import Predictor
+from kerasdense.tasks.base import LONGEST_REASON, reason
 
 FOURTH = str(Path(__file__).parent / "fourth")
+
+
+def raised(function, *arguments):
+    with pytest.raises(Exception) as caught:
+        function(*arguments)
+    return caught.value
+
+
+def test_the_cause_of_an_error_of_tensorflow_stands_below_its_trace():
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None])])
+    def checked(x):
+        tf.debugging.assert_greater(tf.shape(x)[0], 1, "Too few rows.")
+        return tf.matmul(x, x)
+
+    error = raised(checked, tf.ones((1, 3)))
+    assert "most recent call last" in str(error) and reason(error) == "Too few rows"
+    error = raised(checked, tf.ones((2, 3)))
+    assert reason(error) == "Matrix size-incompatible: In[0]: [2,3], In[1]: [2,3]"
+    error = raised(tf.matmul, tf.ones((2, 3)), tf.ones((2, 3)))  # not in a graph
+    assert reason(error) == "Matrix size-incompatible: In[0]: [2,3], In[1]: [2,3]"
+
+
+@pytest.mark.parametrize(
+    "text, cause",
+    [
+        ("", "ValueError"),
+        ("It is so.", "It is so"),
+        ("Exception from src/core.cpp:1:\nCheck 'a' failed:\nNo such model.\n\n", "No such model"),
+        (
+            "Exception encountered when calling F.call().\n\n\x1b[1mWrong shape: (1, 2)\x1b[0m\n\n"
+            "Arguments received by F.call():\n  • inputs=0",
+            "Wrong shape: (1, 2)",
+        ),
+        (
+            "2 root error(s) found.\n  (0) INVALID_ARGUMENT: assertion failed: [No images.] [1]\n"
+            "\t [[{{node a}}]]\n\t [[b]]\n  (1) CANCELLED: other\n\t [[{{node c}}]]",
+            "No images.",
+        ),
+    ],
+)  # fmt: skip
+def test_causes_of_other_errors(text, cause):
+    assert reason(ValueError(text)) == cause.rstrip(".")
+
+
+def test_of_a_long_text_the_end_is_kept():
+    found = reason(ValueError("Running node 7 of many. " * 50 + "Status Message: no dilation."))
+    assert found.startswith("… ") and found.endswith(" Status Message: no dilation")
+    assert LONGEST_REASON - 20 < len(found) <= LONGEST_REASON + 2
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from kerasdense.data.images import Found
 from kerasdense.drawing import pictures
 from kerasdense.export import parity
 from kerasdense.tasks.classification import Classification, image_labels
@@ -211,19 +212,23 @@ def test_labels_are_drawn_and_listed(tmp_path):
     picture = np.full((20, 400, 3), 128, np.uint8)
     written = TASK.writer(tmp_path, 0.5)
     outputs = {"probabilities": np.float32([0.5, 0.875, 0.25])}
-    line = written.add(tmp_path / "in" / "a.jpg", picture, outputs)
+    line = written.add(Found(tmp_path / "in" / "a.jpg", "a"), picture, outputs)
     assert line == "a_labels.jpg: dog 88 %, cat 50 %"
     nothing = {"probabilities": np.float32([0.125, 0, 0.25])}
-    line = written.add(tmp_path / "other" / "a.jpg", picture, nothing)
+    line = written.add(Found(tmp_path / "other" / "a.jpg", "a"), picture, nothing)
     assert line == "a_2_labels.jpg: nothing"
+    below = Found(tmp_path / "in" / "sub" / "a.jpg", "sub/a")
+    assert written.add(below, picture, nothing) == "sub/a_labels.jpg: nothing"
+    assert (tmp_path / "sub" / "a_labels.jpg").exists()
     written.finish([])
     assert {path.name for path in tmp_path.iterdir()} == {
-        "a_labels.jpg", "a_2_labels.jpg", "labels.json",
+        "a_labels.jpg", "a_2_labels.jpg", "labels.json", "sub",
     }  # fmt: skip
     # All probabilities, also of the labels that are not drawn.
     assert json.loads((tmp_path / "labels.json").read_text()) == {
         str(tmp_path / "in" / "a.jpg"): {"cat": 0.5, "dog": 0.875, "owl": 0.25},
         str(tmp_path / "other" / "a.jpg"): {"cat": 0.125, "dog": 0, "owl": 0.25},
+        str(tmp_path / "in" / "sub" / "a.jpg"): {"cat": 0.125, "dog": 0, "owl": 0.25},
     }
     with Image.open(tmp_path / "a_labels.jpg") as file:
         assert file.size == (400, 20 + LINE)
@@ -232,5 +237,6 @@ def test_labels_are_drawn_and_listed(tmp_path):
 def test_the_score_from_which_labels_are_drawn(tmp_path):
     written = TASK.writer(tmp_path, 0.2)
     outputs = {"probabilities": np.float32([0.5, 0.1, 0.25])}
-    line = written.add(tmp_path / "a.jpg", np.zeros((20, 400, 3), np.uint8), outputs)
+    image = Found(tmp_path / "a.jpg", "a")
+    line = written.add(image, np.zeros((20, 400, 3), np.uint8), outputs)
     assert line == "a_labels.jpg: cat 50 %, owl 25 %"

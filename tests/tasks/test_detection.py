@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from kerasdense.boxes.anchors import encode_targets, ssd300_anchors
 from kerasdense.data.formats import read_mot
+from kerasdense.data.images import Found
 from kerasdense.export import parity
 from kerasdense.models.layers import AnchorPredictions
 from kerasdense.tasks.detection import CUT_MARGIN, LEAST_SCORE, Detection
@@ -314,10 +315,13 @@ ROAD = ["road", "car"]
 PICTURE = np.full((20, 40, 3), 128, np.uint8)
 
 
-@pytest.mark.parametrize("stems, frames", [(["000007", "12"], [7, 12]), (["a", "12"], [1, 2])])
+@pytest.mark.parametrize(
+    "stems, frames",
+    [(["000007", "12"], [7, 12]), (["a", "12"], [1, 2]), (["sub/7", "other/7"], [1, 2])],
+)
 def test_boxes(tmp_path, stems, frames):
     """All boxes are in the result files, the sure ones in the picture and the line."""
-    paths = [tmp_path / "in" / f"{stem}.jpg" for stem in stems]
+    images = [Found(tmp_path / "in" / f"{stem}.jpg", stem) for stem in stems]
     output = tmp_path / "out"
     output.mkdir()
     written = Detection(ROAD, PALETTE).writer(output)
@@ -327,12 +331,11 @@ def test_boxes(tmp_path, stems, frames):
         "classes": np.array([1, 0, 0]),
         "num_detections": 2,
     }
-    for path, stem in zip(paths, stems):
-        assert written.add(path, PICTURE, outputs) == f"{stem}_boxes.jpg: 1 car"
-    written.finish(paths)
-    assert {path.name for path in output.iterdir()} == {
-        "voc", "mot", *(f"{stem}_boxes.jpg" for stem in stems)
-    }  # fmt: skip
+    for image, stem in zip(images, stems):
+        assert written.add(image, PICTURE, outputs) == f"{stem}_boxes.jpg: 1 car"
+    written.finish(images)
+    drawn = {path.relative_to(output).as_posix() for path in output.rglob("*.jpg")}
+    assert drawn == {f"{stem}_boxes.jpg" for stem in stems}
     for name, box, score in (("car", [2, 4, 12, 16], 0.9), ("road", [0, 0, 5, 6], 0.25)):
         found = read_mot(output / "mot" / f"det_{name}.txt")
         assert found.frames.tolist() == frames

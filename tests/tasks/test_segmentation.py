@@ -349,21 +349,30 @@ def test_label_maps(tmp_path):
     written = Segmentation(ROAD, PALETTE[:2]).writer(tmp_path)
     labels = np.zeros((20, 40), np.uint8)
     labels[:5] = 1  # a quarter
-    line = written.add(tmp_path / "in" / "a.jpg", PICTURE, {"labels": labels})
+    image = Found(Path("in", "a.jpg"), "a")
+    line = written.add(image, PICTURE, {"labels": labels})
     assert line == "a.png: road 75 %, car 25 %"
-    assert written.add(tmp_path / "other" / "a.jpg", PICTURE, {"labels": labels})[:8] == "a_2.png:"
+    assert written.add(image, PICTURE, {"labels": labels})[:8] == "a_2.png:"
+    below = Found(Path("in", "sub", "a.jpg"), "sub/a")
+    assert written.add(below, PICTURE, {"labels": labels})[:10] == "sub/a.png:"
     written.finish([])
-    names = {"legend.png", "a.png", "a_overlay.png", "a_2.png", "a_2_overlay.png"}
+    names = {"legend.png", "a.png", "a_overlay.png", "a_2.png", "a_2_overlay.png", "sub"}
     assert {path.name for path in tmp_path.iterdir()} == names
+    assert {path.name for path in (tmp_path / "sub").iterdir()} == {"a.png", "a_overlay.png"}
     with Image.open(tmp_path / "a.png") as file:
         np.testing.assert_array_equal(np.asarray(file), labels)
+    # The overlay is the picture's own pixels, and below them a legend.
+    with Image.open(tmp_path / "a_overlay.png") as file:
+        overlay = np.asarray(file)
+    assert overlay.shape[0] > 20 and overlay.shape[1] >= 40
+    np.testing.assert_array_equal(overlay[:20, :40], pictures.overlay(PICTURE, labels, PALETTE[:2]))
 
 
 def test_label_maps_of_another_size_or_class_are_refused(tmp_path):
     written = Segmentation(ROAD, PALETTE[:2]).writer(tmp_path)
     for labels in (np.zeros((20, 39), np.uint8), np.full((20, 40), 2, np.uint8)):
         with pytest.raises(ValueError):
-            written.add(tmp_path / "a.jpg", PICTURE, {"labels": labels})
+            written.add(Found(tmp_path / "a.jpg", "a"), PICTURE, {"labels": labels})
     assert [path.name for path in tmp_path.iterdir()] == ["legend.png"]
 
 

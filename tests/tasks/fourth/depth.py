@@ -130,12 +130,12 @@ class Depths:
     def __init__(self, output):
         self.output, self.taken = output, set()
 
-    def add(self, path, picture, outputs):
-        name = f"{unused_name(path.stem, self.taken, ('_depth',))}_depth.png"
+    def add(self, image, picture, outputs):
+        name = f"{unused_name(image.name, self.taken, ('_depth',))}_depth.png"
         pictures.save_picture(self.output / name, _gray(outputs["depth"]))
         return f"{name}: {outputs['depth'].mean():.2f} on average"
 
-    def finish(self, paths):
+    def finish(self, images):
         pass
 
 
