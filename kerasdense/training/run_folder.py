@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from kerasdense import tasks
-from kerasdense.training.checkpoints import load_model
+from kerasdense.training.checkpoints import epoch_of, load_model
 
 FACTS = "run.json"
 BEST, LAST = "best.keras", "last.keras"
@@ -93,14 +93,15 @@ def load_dataset(facts, name=None, source=None, prepared_dir=None, mask_values=N
             f"{', '.join(class_names)}. Take a dataset with the same classes in this order."
         )
     if is_own:
-        _report_other_splits(builder, dataset)
+        report_other_splits(builder, dataset)
     return builder, name
 
 
-def _report_other_splits(builder, dataset):
+def report_other_splits(builder, dataset):
     """Says so where a run was fitted on other splits of its dataset than there are now.
 
-    The first runs, whose record has no `mask_values`, were split by the ranks of hashes.
+    `dataset`: as the run records it. The first runs, whose record has no `mask_values`, were split
+    by the ranks of hashes.
     """
     from kerasdense.data import datasets
 
@@ -197,19 +198,21 @@ def summary(directory):
     """What an exported model tells of its training: a JSON-like dict, without local paths.
 
     The model and its arguments, dataset and splits, weights, parameters, versions, and
-    `best_epoch`, the epoch of BEST with its numbers (None if the run has no metrics, as after an
-    import of weights).
+    `best_epoch`, the epoch that BEST says it is of, with its numbers (None if the run has none, as
+    after an import of weights).
     Raises: as `read_run`.
     """
     facts = read_run(directory)
     metrics = Path(directory) / METRICS
     lines = metrics.read_text().splitlines() if metrics.is_file() else []
-    criterion = tasks.named(facts["task"]).criterion
-    measured = [line for line in map(json.loads, lines) if criterion in line]
+    by_epoch = {line["epoch"]: line for line in map(json.loads, lines)}
+    # Not the line that tells the best result: a kill may come between that and the model.
+    model = Path(directory) / BEST
+    best = epoch_of(model) if model.is_file() else None
     kept = ("model", "seed", "parameters", "versions")
     dataset = {key: facts["dataset"].get(key) for key in ("name", "splits")}
     return {
         **{key: facts[key] for key in kept if key in facts},
         "dataset": dataset,
-        "best_epoch": max(measured, key=lambda line: line[criterion], default=None),
+        "best_epoch": by_epoch.get(best),
     }

@@ -12,6 +12,7 @@ from training.toy import fit, lines, run_facts
 
 from kerasdense.data import datasets, files, overlap
 from kerasdense.training import run_folder
+from kerasdense.training.checkpoints import save_checkpoint
 
 
 def test_what_was_written_is_read(tmp_path):
@@ -287,6 +288,10 @@ def test_the_summary_names_the_best_epoch_and_no_local_path(begun):
     unmeasured = {"epoch": 3, "loss": 0.5}
     with open(begun / "metrics.jsonl", "a") as file:
         file.write("".join(json.dumps(line) + "\n" for line in (other, unmeasured)))
+    # What the line tells is not of this model: a kill came between both.
+    assert run_folder.summary(begun)["best_epoch"] == lines(begun)[0]
+    model, _ = run_folder.load_run(begun)
+    save_checkpoint(model, begun / "best.keras", 2)
     found = run_folder.summary(begun)
     assert found["best_epoch"] == other
     assert found["model"] == run_facts()["model"]
