@@ -6,11 +6,6 @@ import zipfile
 
 import keras
 
-# What saved models and their optimizers' files name, to be registered before one is loaded.
-import kerasdense.metrics.mean_iou
-import kerasdense.models.layers
-import kerasdense.models.losses  # noqa: F401
-
 EPOCH_FILE = "epoch.json"  # member of a checkpoint: one file, so both are always of one epoch
 
 
