@@ -120,6 +120,14 @@ class Task(abc.ABC):
 
     # ---- training
 
+    def class_heads(self, model):
+        """The layers whose last axis is the classes of each cell: {name: rows before the classes}.
+
+        Such a row is SSD's background. A model that goes on from one of other classes matches the
+        others by the classes' names.
+        """
+        return {}
+
     def check_data(self, builder, split, is_training=False):
         """Says what the truth of a split lacks.
 

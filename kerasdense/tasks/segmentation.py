@@ -91,7 +91,11 @@ class Segmentation(Task):
     def eval_batches(
         self, model, builder, split, batch_size=1, few_sizes=False, with_targets=False
     ):
-        """As of `Task`: dicts of `image`, `mask` uint8 [B, H, W] (255 = ignore), `file_name`."""
+        """As of `Task`: dicts of `image`, `mask` uint8 [B, H, W] (255 = ignore), `file_name`.
+
+        `size` int32 [B, 2]: height and width without padding, which smaller images have up to
+        `minimum_side`.
+        """
         from kerasdense.data import pipeline
 
         split = pipeline.Split(builder, split, self.features)
@@ -165,24 +169,20 @@ class Segmentation(Task):
         classes = len(self.class_names)
         scales = tuple(float(scale) for scale in scales)
         self._check(model, scales)
-        total = tf.Variable(tf.zeros((classes, classes), tf.int64), trainable=False)
+        matrix = np.zeros((classes, classes), np.int64)
         predict = predictor(model, scales, flip)
 
         # One program for all sizes: pictures of a data set may all differ.
-        @tf.function(
-            input_signature=[
-                tf.TensorSpec([None, None, None, 3], tf.uint8),
-                tf.TensorSpec([None, None, None], tf.uint8),
-            ],
-            autograph=False,
+        @_program(
+            tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([None] * 3, tf.uint8)
         )
         def step(images, masks):
             predictions = predict(images, tf.shape(masks)[1:])
-            total.assign_add(tf.cast(confusion_matrix(masks, predictions, classes), tf.int64))
             valid = masks != IGNORE
             right = tf.logical_and(valid, tf.cast(masks, tf.int32) == predictions)
             return (
                 tf.cast(predictions, tf.uint8),
+                confusion_matrix(*map(_of_backend, (masks, predictions)), classes),
                 tf.math.count_nonzero(right, axis=[1, 2]),
                 tf.math.count_nonzero(valid, axis=[1, 2]),
             )
@@ -196,6 +196,7 @@ class Segmentation(Task):
             except (tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError) as error:
                 raise ValueError(_failure(error, batch, names)) from error
             images += len(names)
+            matrix += np.asarray(counts)
             for i, (name, good, counted) in enumerate(zip(names, right.numpy(), valid.numpy())):
                 if not counted:
                     continue  # nothing but ignored pixels: neither good nor bad
@@ -210,7 +211,6 @@ class Segmentation(Task):
                 worst_images.append(found)
                 worst_images.sort(key=lambda image: image["pixel_accuracy"])
                 del worst_images[worst:]
-        matrix = total.numpy()
         if not images:
             raise ValueError("Nothing to evaluate: the split holds no images.")
         if not matrix.sum():
@@ -550,17 +550,18 @@ def _padded(images, side):
 def predictor(model, scales=(1.0,), flip=False):
     """A function `(images uint8 [B, H, W, 3], size [2]) -> labels int32 [B, h, w]`.
 
-    It averages the softmax of all passes at `size`, and traces into a tf.function, which raises
-    tf.errors.InvalidArgumentError when logits are not finite.
+    It averages the softmax of all passes at `size`, and raises tf.errors.InvalidArgumentError when
+    logits are not finite. With TensorFlow as Keras' backend it may be traced into a tf.function.
     """
     import tensorflow as tf
 
     # A function of its own: it is traced once, not for each scale and once more for its mirror.
-    images_spec = tf.TensorSpec([None, None, None, 3], tf.uint8)
-
-    @tf.function(input_signature=[images_spec], autograph=False)
+    @_program(tf.TensorSpec([None] * 3 + [3], tf.uint8))
     def logits_of(images):
-        logits = _logits(model(images, training=False))
+        if _is_tensorflow():
+            logits = _logits(model(images, training=False))
+        else:
+            logits = tf.constant(np.asarray(_logits(model.predict_on_batch(images.numpy()))))
         # The argmax of NaN would be class 0, and the result look merely bad.
         return tf.debugging.check_numerics(logits, "non-finite logits")
 
@@ -578,6 +579,26 @@ def predictor(model, scales=(1.0,), flip=False):
         return tf.argmax(summed, axis=-1, output_type=tf.int32)
 
     return predict
+
+
+def _program(*signature):
+    """Compiles a function as a tf.function; another backend's cannot be part of one."""
+    import tensorflow as tf
+
+    if _is_tensorflow():
+        return tf.function(input_signature=signature, autograph=False)
+    return lambda function: function
+
+
+def _of_backend(tensor):
+    """TensorFlow's tensor as Keras' backend takes it."""
+    return tensor if _is_tensorflow() else tensor.numpy()
+
+
+def _is_tensorflow():
+    import keras
+
+    return keras.backend.backend() == "tensorflow"
 
 
 def moved(labels, moves):

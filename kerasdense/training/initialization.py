@@ -49,9 +49,7 @@ class Initialization:
         if self.new_classes:
             lines.append(f"  classes new here, left random: {_listed(self.new_classes)}")
         if self.dropped_classes:
-            lines.append(
-                f"  its classes without a place here: {_listed(self.dropped_classes)}"
-            )
+            lines.append(f"  its classes without a place here: {_listed(self.dropped_classes)}")
         reasons = {}
         for path, reason in self.random.items():
             reasons.setdefault(reason, []).append(path)
