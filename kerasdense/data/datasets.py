@@ -6,7 +6,8 @@ the image (0..1, continuous), `labels` int64 [N], `difficult` bool [N]. Images a
 by their EXIF orientation, and their truth with them.
 `builder.info.metadata` holds `class_names` (list of str) and `palette` (list of [r, g, b]); where
 there are masks, `pixels` {split: those of each class, then those ignored} and `stored_values`.
-toy_streets has both kinds; its `box_class_names` and `box_palette` are for boxes.
+toy_streets has both kinds; its `box_class_names` and `box_palette` are for boxes. A builder's TRUTH
+names the features by which its kind is known.
 """
 
 import dataclasses

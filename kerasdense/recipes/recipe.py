@@ -81,6 +81,7 @@ class Recipe:
         builder = datasets.load(
             options.dataset, options.source, options.prepared_dir, options.mask_values
         )
+        _report_other_splits(builder, options)
         class_names, palette = tasks.named(self.task).classes(builder)
         splits = {split: info.num_examples for split, info in builder.info.splits.items()}
         run = {
@@ -207,6 +208,16 @@ def _data(task, builder, train_split, augmentation, options):
         )
 
     return Data(train_batches, validation)
+
+
+def _report_other_splits(builder, options):
+    """Says so where the run to go on with was fitted on other splits of the dataset."""
+    from kerasdense.training import run_folder
+
+    if (Path(options.workdir) / run_folder.FACTS).is_file():
+        recorded = run_folder.read_run(options.workdir)["dataset"]
+        if recorded["name"] == options.dataset:
+            run_folder.report_other_splits(builder, recorded)
 
 
 def _train_split(options, splits):
