@@ -198,7 +198,7 @@ def listed_splits(folder, names, pairs, images):
             name = next((name for name in possible_names(entry) if name in by_name), None)
             if name is None:
                 raise FileNotFoundError(
-                    f"List '{path}' names '{entry}', but there is no image '{entry}.*' in "
+                    f"List '{path}' names '{entry}', but there is no image of this name in "
                     f"'{images}'. Entries are paths below {images.name}/, with or without suffix."
                 )
             chosen.append(by_name[name])

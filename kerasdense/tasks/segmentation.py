@@ -517,10 +517,12 @@ def _unseen_cure(builder, split, unseen):
     from kerasdense.data import datasets
 
     for other in builder.info.splits:
-        if set(unseen) - set(datasets.unseen_classes(builder, other) or unseen):
+        there = datasets.unseen_classes(builder, other)
+        shown = [name for name in unseen if there is not None and name not in there]
+        if shown:
             return (
-                f"The split '{other}' shows them: name other images in splits/{split}.txt, or take "
-                "the classes out of classes.txt and their values out of the masks."
+                f"The split '{other}' shows {', '.join(shown)}: choose other images for "
+                f"'{split}' (splits/{split}.txt), or give up the class."
             )
     stored = ", ".join(map(str, builder.info.metadata["stored_values"][split]))
     return (
