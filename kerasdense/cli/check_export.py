@@ -175,8 +175,7 @@ def _validation_pictures(facts, count):
     from kerasdense.training import run_folder
 
     builder, _ = run_folder.load_dataset(facts)
-    name = facts.get("arguments", {}).get("validation_split", "val")
-    split = Split(builder, name, ("image",))
+    split = Split(builder, run_folder.validation_split(facts), ("image",))
     samples = split.records().take(count).map(split.decode)
     return [sample["image"] for sample in samples.as_numpy_iterator()]
 

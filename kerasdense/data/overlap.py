@@ -14,6 +14,8 @@ def images_of(name, source):
     Raises: ValueError, FileNotFoundError as `datasets.load`.
     """
     dataset, _, config = name.partition("/")
+    if dataset not in DATASETS:
+        raise ValueError(f"Unknown dataset '{dataset}': there are {', '.join(DATASETS)}.")
     builder_class = DATASETS[dataset]
     with contextlib.redirect_stdout(io.StringIO()):  # of which pictures are left out, and the like
         found = builder_class.find(source, config or next(iter(builder_class.CONFIGS)))
@@ -28,7 +30,9 @@ def images_in(source):
 def full_name(name):
     """The name of a dataset with its configuration: "camvid" is "camvid/default"."""
     dataset, _, config = name.partition("/")
-    return f"{dataset}/{config or next(iter(DATASETS[dataset].CONFIGS))}"
+    if not config and dataset in DATASETS:
+        config = next(iter(DATASETS[dataset].CONFIGS))
+    return f"{dataset}/{config}"
 
 
 def share_a_picture(images, others):

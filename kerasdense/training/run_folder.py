@@ -142,17 +142,44 @@ def validation_split(facts, name=None):
 def trained_on(facts, builder, name, split):
     """Whether a run was trained on pictures of a split; None if that cannot be known any more.
 
-    The files of the pictures tell. Where the run's own are gone, or there are none, as of
-    toy_streets, the names of the splits do: trainval holds train and val.
+    So was a run that began with the weights of such a run. The files of the pictures tell. Where
+    the run's own are gone, or there are none, as of toy_streets, the names of the splits do:
+    trainval holds train and val.
 
     Args:
         facts: of the run, see `read_run`.
         builder, name: of the dataset with the split, as `load_dataset` gives them.
         split: its name.
     """
+    found = [
+        run and _fitted_on(run["dataset"], training_split(run), builder, name, split)
+        for run in _lineage(facts)
+    ]
+    return True if True in found else None if None in found else False
+
+
+def _lineage(facts):
+    """The facts of a run, of the one that it began with (--initialize), and so on.
+
+    The last is None if it cannot be read.
+    """
+    found = [facts]
+    while found[-1] and found[-1].get("arguments", {}).get("initialize"):
+        source = Path(found[-1]["arguments"]["initialize"])
+        try:
+            before = read_run(source if source.is_dir() else source.parent)
+        except (ValueError, OSError):
+            before = None
+        if before in found:
+            break  # it was fitted anew, from what came of it
+        found.append(before)
+    return found
+
+
+def _fitted_on(own, trained, builder, name, split):
+    """As `trained_on`, for the split `trained` of a dataset `own`, an entry of run.json."""
     from kerasdense.data import overlap
 
-    own, trained = facts["dataset"], training_split(facts)
     if own["name"] is None:
         return None  # weights that others have trained
     is_own = overlap.full_name(name) == overlap.full_name(own["name"])

@@ -54,3 +54,5 @@ def test_the_images_of_a_dataset_are_found_without_a_word(toy_folder, capsys):
     assert capsys.readouterr() == ("", "")
     with pytest.raises(FileNotFoundError):
         overlap.images_of("folder", toy_folder / "nowhere")
+    with pytest.raises(ValueError, match="Unknown dataset 'mine'"):
+        overlap.images_of("mine", toy_folder)

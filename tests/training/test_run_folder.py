@@ -257,15 +257,38 @@ def test_without_its_pictures_names_tell_of_its_own_dataset_alone(split_builder,
 
 
 def test_drawn_pictures_have_no_files(split_builder):
-    drawn = types.SimpleNamespace(builder_config=types.SimpleNamespace(source=None))
+    drawn = drawn_data()
     facts = run_on(drawn, "toy_streets")
     assert run_folder.trained_on(facts, drawn, "toy_streets", "train") is True
     assert run_folder.trained_on(facts, drawn, "toy_streets", "val") is False
     voc = split_builder("voc", **VOC)
     assert run_folder.trained_on(facts, voc, NAME, "train") is False
     assert run_folder.trained_on(run_on(voc, NAME), drawn, "toy_streets", "train") is False
+    # A dataset that there is no more.
+    assert run_folder.trained_on(facts_with(name="old", source="x"), voc, NAME, "test") is None
     # Weights that others have trained, on whatever it was.
     assert run_folder.trained_on(facts_with(name=None), voc, NAME, "test") is None
+
+
+def test_what_a_run_began_with_was_trained_on_pictures_too(split_builder, tmp_path):
+    builder, other = split_builder("voc", **VOC), split_builder("other", train=["x"])
+    first, second = tmp_path / "runs" / "first", tmp_path / "runs" / "second"
+    run_folder.write_run(first, run_on(builder, NAME, train_split="val"))
+    facts = run_on(other, "camvid", initialize=str(first / "last.keras"))
+    run_folder.write_run(second, facts)
+    third = run_on(drawn_data(), "toy_streets", initialize=str(second))
+    found = {split: run_folder.trained_on(third, builder, NAME, split) for split in VOC}
+    # The second's own pictures, those of camvid, are not there to compare.
+    assert found == {"train": None, "val": True, "trainval": True, "test": None}
+    (first / "run.json").unlink()
+    assert run_folder.trained_on(third, builder, NAME, "val") is None
+    again = run_on(builder, NAME, initialize=str(second))
+    run_folder.write_run(second, again)
+    assert run_folder.trained_on(again, builder, NAME, "val") is False
+
+
+def drawn_data():
+    return types.SimpleNamespace(builder_config=types.SimpleNamespace(source=None))
 
 
 def test_a_split_that_was_trained_on_is_refused(split_builder):
