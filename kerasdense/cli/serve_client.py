@@ -28,6 +28,7 @@ import numpy as np
 
 from kerasdense.cli.arguments import make_folder, positive
 from kerasdense.cli.predict import predict_all
+from kerasdense.tasks.base import reason
 
 URL = re.compile(r"https?://[^/]+(/.+)?/v1/models/[^/:]+(/versions/\d+|/labels/[^/:]+)?")
 
@@ -195,12 +196,12 @@ def call(url, timeout, body=None):
         with response:
             text = response.read()
     except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)  # urllib wraps what fails before the answer
-        if isinstance(reason, TimeoutError):
+        cause = getattr(error, "reason", error)  # urllib wraps what fails before the answer
+        if isinstance(cause, TimeoutError):
             message = f"no answer within {timeout:g} s: raise --timeout, or send a smaller image"
             raise ValueError(message) from error
         raise ConnectionError(
-            f"No answer from {url}: {reason or type(error).__name__}. Does a server run there, and "
+            f"No answer from {url}: {cause or type(error).__name__}. Does a server run there, and "
             f"is it the REST port (8501), not that of gRPC (8500)?"
         ) from error
     try:
@@ -215,7 +216,7 @@ def call(url, timeout, body=None):
                 f"The server does not know the model {url.removesuffix(':predict')}: HTTP 404, "
                 f"{said}. Is it the name, and a version, that the server was started with?"
             )
-        raise ValueError(f"HTTP {response.status}, {said}")
+        raise ValueError(f"HTTP {response.status}, {reason(said)}")
     if not isinstance(answer, dict):
         raise ConnectionError(
             f"{url} answered with no JSON object, so it is no TensorFlow Serving: {text[:80]!r}"

@@ -336,7 +336,7 @@ def not_finite(what, where):
 
 
 def reason(error):
-    """The cause that an error of Keras or a runtime names, as one line without a full stop.
+    """The cause that an error (or text) of Keras or a runtime names: a line without full stop.
 
     TensorFlow tells it last, below a trace of the whole program and between names of operations;
     so of a long text the end is kept.
@@ -344,8 +344,8 @@ def reason(error):
     text = NOISE.sub("", str(error))
     if NODE in text:
         text = text.split(NODE, 1)[0].strip().splitlines()[-1]
-        asserted = re.search(r"assertion failed: \[(.*?)\]", text)
-        text = asserted[1] if asserted else text
+    asserted = re.search(r"assertion failed: \[(.*?)\]", text)
+    text = asserted[1] if asserted else text
     # Lines of OpenVINO's source, and what Keras adds of its own.
     lines = text.split("Arguments received by ", 1)[0].splitlines()
     places = "Exception from ", "Check '", "Exception encountered when calling "

@@ -31,8 +31,8 @@ def test_the_table_of_formats(capsys):
 
 
 def test_a_cell_that_fails_is_the_exit_status(capsys, monkeypatch):
-    def refuses(model, task, directory, form):
-        text = "not in | float16\nbut"
+    def refuses(model, task, directory, form, check):
+        text = "not in | float16"
         raise ValueError(text) if form.precision == "float16" else RuntimeError("no")
 
     monkeypatch.setattr(formats, "export", refuses)
@@ -49,7 +49,7 @@ def test_cells(monkeypatch):
     task = tasks.named("segmentation")(["a"], [[0, 0, 0]])
 
     def cell_if(owner, name, result, precision="float32"):
-        def fake(*arguments):
+        def fake(*arguments, **options):
             if isinstance(result, Exception):
                 raise result
             return result
@@ -59,7 +59,7 @@ def test_cells(monkeypatch):
 
     needs = ImportError("needs tf2onnx")
     assert cell_if(formats, "export", needs) == "not installed: needs tf2onnx"
-    monkeypatch.setattr(formats, "export", lambda *arguments: "version")
+    monkeypatch.setattr(formats, "export", lambda *arguments, check: "version")
     assert cell_if(formats, "Predictor", needs) == "not installed: needs tf2onnx"
     # What was exported a moment ago is to be loaded.
     damaged = ValueError("damaged")

@@ -305,6 +305,10 @@ def test_mistakes_in_mot_files(mot, tmp_path):
     assert "--iou" in refused(*flags, "--iou", 0)
     (tmp_path / "det.txt").unlink()
     assert "det.txt' does not exist" in refused(*flags)
+    (tmp_path / "det.txt").mkdir()
+    (tmp_path / "det.txt" / "det_car.txt").touch()
+    words = "det.txt' is a folder: expected the path of one text file, found in it det_car.txt."
+    assert words in refused(*flags)
 
 
 @pytest.mark.parametrize(

@@ -142,16 +142,85 @@ def test_a_broken_picture_is_named_skipped_and_counted(
 ):
     good = next((toy_folder / "images").iterdir())
     (tmp_path / "broken.png").write_bytes(good.read_bytes()[:500])
-    Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
+    Image.new("RGB", (5000, 4000)).save(tmp_path / "large.png")
     status, out, err = kerasdense(
         "predict", "--run", segmentation_run, good, tmp_path / "broken.png",
-        tmp_path / "small.png", "--output", tmp_path / "out",
+        tmp_path / "large.png", "--output", tmp_path / "out",
     )  # fmt: skip
     assert status == 1 and "[2/3] skipped" in err and "broken.png" in err
-    small = tmp_path / "small.png"
-    assert f"[3/3] skipped {small}: Images too small: expected sides of at least 64 pixels." in err
+    # What TensorFlow says below a trace of the whole program.
+    words = "Too large: expected at most 16777216 pixels in a batch. Send fewer or smaller images."
+    assert f"[3/3] skipped {tmp_path / 'large.png'}: {words}\n" in err
     assert "2 could not be predicted, see above" in err and "1 of 3 images predicted" in out
     assert (tmp_path / "out" / good.name).exists()
+
+
+@pytest.mark.parametrize("task", ["segmentation", "detection", "classification"])
+def test_the_smallest_pictures_are_predicted(task, request, kerasdense, tmp_path):
+    for name, size in (("dot", (1, 1)), ("line", (40, 1)), ("small", (63, 20))):
+        Image.new("RGB", size, (200, 10, 10)).save(tmp_path / f"{name}.png")
+    images = [tmp_path / f"{name}.png" for name in ("dot", "line", "small")]
+    for flag, made in (("--run", "run"), ("--saved-model", "export")):
+        model, output = request.getfixturevalue(f"{task}_{made}"), tmp_path / made
+        status, out, err = kerasdense("predict", flag, model, *images, "--output", output)
+        assert status == 0 and "3 of 3 images predicted" in out, err
+        if task == "segmentation":
+            sizes = [Image.open(output / path.name).size for path in images]
+            assert sizes == [(1, 1), (40, 1), (63, 20)]
+
+
+def test_sub_folders_are_mirrored(segmentation_export, toy_folder, kerasdense, tmp_path):
+    first, second = sorted((toy_folder / "images").iterdir())[:2]
+    for place, picture in (("bad/3", first), ("good/3", second), ("3", second)):
+        path = tmp_path / "in" / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture.read_bytes())
+    (tmp_path / "in" / "._3.png").write_bytes(b"of macOS")
+    status, out, err = kerasdense(
+        "predict", "--saved-model", segmentation_export, tmp_path / "in", tmp_path / "in" / "3.png",
+        "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert status == 0 and "4 of 4" in out, err
+    written = {
+        path.relative_to(tmp_path / "out").as_posix() for path in tmp_path.rglob("out/**/*.png")
+    }
+    names = ("3", "3_2", "bad/3", "good/3")  # the first one was given twice
+    assert written == {f"{name}{end}.png" for name in names for end in ("", "_overlay")} | {
+        "legend.png"
+    }
+    maps = {name: np.asarray(Image.open(tmp_path / "out" / f"{name}.png")) for name in names}
+    np.testing.assert_array_equal(maps["good/3"], maps["3"])
+
+
+def test_a_runtime_that_fails_costs_one_picture(
+    segmentation_export, toy_folder, kerasdense, monkeypatch, tmp_path
+):
+    predict, calls = Predictor.predict, []
+
+    def fails_once(self, images):
+        calls.append(images)
+        if len(calls) == 1:
+            raise RuntimeError("Running node 7. " * 50 + "Status Message: no dilation.")
+        return predict(self, images)
+
+    monkeypatch.setattr(Predictor, "predict", fails_once)
+    status, out, err = kerasdense(
+        "predict", "--saved-model", segmentation_export, toy_folder / "images",
+        "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert status == 1 and "5 of 6" in out and err.count("\n") == 2
+    assert "The saved_model model fails on it: … " in err and "Message: no dilation\n" in err
+
+
+def test_a_file_is_no_place_for_results(segmentation_export, toy_folder, kerasdense, tmp_path):
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        status, _, err = kerasdense(
+            "predict", "--saved-model", segmentation_export, toy_folder / "images",
+            "--output", output,
+        )  # fmt: skip
+        words = f"--output {output}: expected a folder, or a name for a new one, but "
+        assert (status, err) == (2, f"error: {words}{tmp_path / 'file'} is a file.\n")
 
 
 @pytest.mark.parametrize(

@@ -234,15 +234,16 @@ def test_label_maps_and_overlays(serve, client, artefact, tmp_path):
         assert status == 0 and not err
         assert re.search(r"\[1/2\] .*a.png -> a.png: .*road \d+ %.* \(\d+ ms\)\n", out)
         assert "2 of 2 images predicted" in out
-        names = {"legend.png", "a.png", "a_overlay.png", "b.png", "b_overlay.png"}
-        assert {path.name for path in output.iterdir()} == names
-        for name, picture in (("a", small), ("b", large)):
+        names = {"legend.png", "a.png", "a_overlay.png", "deep/b.png", "deep/b_overlay.png"}
+        assert {path.relative_to(output).as_posix() for path in output.rglob("*.png")} == names
+        for name, picture in (("a", small), ("deep/b", large)):
             labels = picture[..., 0] // 100
             np.testing.assert_array_equal(pixels_of(output / f"{name}.png"), labels)
             with Image.open(output / f"{name}.png") as file:
                 assert file.getpalette()[:9] == sum(PALETTE, [])
             expected = pictures.overlay(picture, labels, PALETTE)
-            np.testing.assert_array_equal(pixels_of(output / f"{name}_overlay.png"), expected)
+            overlay = pixels_of(output / f"{name}_overlay.png")  # its legend below
+            np.testing.assert_array_equal(overlay[: len(picture), : picture.shape[1]], expected)
     assert server.requests == ["/v1/models/name", *["/v1/models/name:predict"] * 2] * 2
 
 
@@ -298,11 +299,14 @@ def test_pictures_are_drawn_as_the_server_decodes_them(serve, client, artefact, 
     assert status == 0, err
     overlay = pixels_of(tmp_path / "out" / "turned_overlay.png")
     height, width, _ = picture.shape
-    assert overlay.shape == (width, height, 3)
+    expected = pictures.load_picture(tmp_path / "turned.png")  # upright
+    assert expected.shape == (width, height, 3)
+    expected = pictures.overlay(expected, expected[..., 0] // 100, [[0, 0, 0]] * 3)
+    np.testing.assert_array_equal(overlay[:width, :height], expected)
     assert client(tmp_path / "deep.png", *arguments, serve_deep.url)[0] == 0
     # Half of it under an overlay of class 0, black: 0, 1, 100 and 255, halved to even.
     overlay = pixels_of(tmp_path / "out" / "deep_overlay.png")
-    assert overlay[..., 0].tolist() == [[0, 0, 50, 128]]
+    assert overlay[0, :4, 0].tolist() == [0, 0, 50, 128]
 
 
 def test_bad_images_are_named_and_skipped(serve, client, artefact, tmp_path):

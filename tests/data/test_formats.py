@@ -312,8 +312,11 @@ def test_the_class_of_a_file_name(tmp_path):
 
 
 def test_folders_without_usable_results(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+    with pytest.raises(FileNotFoundError, match="nowhere' does not exist"):
         formats.read_voc_results(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(FileNotFoundError, match="file' is a file: expected a folder of comp4_det"):
+        formats.read_voc_results(tmp_path / "file")
     with pytest.raises(FileNotFoundError, match="comp4_det_IMAGESET_CLASS.txt"):
         formats.read_voc_results(tmp_path)
     (tmp_path / "comp4_det_val_cat.txt").write_text("")
