@@ -12,6 +12,8 @@ from kerasdense.training.optimizers import averaged, learning_rates
 from kerasdense.training.run_folder import BEST, LAST
 
 STEPS_TOLD = 10  # steps between two losses that TensorBoard shows within an epoch
+PLACES = ("workdir", "source", "prepared_dir")  # arguments that are no hyper-parameters
+WHOLE_RUN = ""  # TensorBoard's name of the folder itself
 
 
 class NonFiniteLoss(ValueError):
@@ -208,9 +210,9 @@ class TensorBoard:
         parameters = {"model": facts["model"]["name"]} | {
             name: value if isinstance(value, known) else str(value)
             for name, value in facts["arguments"].items()
-            if value is not None
+            if value is not None and name not in PLACES
         }
-        with self._writer("train"):
+        with self._writer(WHOLE_RUN):  # so that the results of all parts count as this run's
             tf.summary.text("run", f"```\n{json.dumps(facts, indent=2)}\n```", step=0)
             api.hparams(parameters)
 
