@@ -22,10 +22,10 @@ WRONG = np.array([230, 25, 75])
 GLOW = np.array([[40, 10, 90], [160, 30, 120], [235, 90, 50], [250, 190, 40], [255, 255, 180]])
 LINES, TAGS = 200, 26  # as many lines of boxes, or heights of tags, fill a picture's shorter side
 CROWD = 50  # boxes, from here on with lines and tags of 60 % and without halos
-TAG_SIZES = 10, 28  # pixels: smallest and largest font of a tag
+TAG_SIZES = 10, 128  # pixels: smallest and largest font of a tag
 ORIENTATION = ExifTags.Base.Orientation
-LEGEND_TEXTS = 50  # as many heights of a legend's text fill a picture's width
-LEGEND_SIZES = 14, 64  # pixels: smallest and largest text of a legend
+TEXTS = 50  # as many heights of the text beside a picture fill its width
+TEXT_SIZES = 14, 64  # pixels: smallest and largest
 LUMA = (0.299, 0.587, 0.114)  # share of red, green and blue in brightness
 
 
@@ -142,18 +142,25 @@ def with_legend(picture, labels, class_names, palette):
     not shrink it, so that the legend may be the wider one.
     """
     height, width = picture.shape[:2]
-    text = round(np.clip(min(2 * height, width) / LEGEND_TEXTS, *LEGEND_SIZES))
-    below = legend(class_names, palette, width, np.unique(_label_map(labels)).tolist(), text)
+    shown = np.unique(_label_map(labels)).tolist()
+    below = legend(class_names, palette, width, shown, text_size(picture))
     canvas = Image.new("RGB", (below.shape[1], height + below.shape[0]), PAPER)
     canvas.paste(Image.fromarray(picture), (0, 0))
     canvas.paste(Image.fromarray(below), (0, height))
     return np.asarray(canvas)
 
 
-def gallery(rows, captions=None):
+def text_size(picture):
+    """Pixels: the height of text beside a picture, so that it is read where all of it is seen."""
+    height, width = picture.shape[:2]
+    return round(np.clip(min(2 * height, width) / TEXTS, *TEXT_SIZES))
+
+
+def gallery(rows, captions=None, text=15):
     """Pictures in a grid, each in its own size: uint8 [h, w, 3].
 
-    `rows`: list of lists of pictures uint8 [H, W, 3]; `captions`: one text a column, on top.
+    `rows`: list of lists of pictures uint8 [H, W, 3]; `captions`: one text a column, on top, of so
+    many pixels (`text`).
     """
     if not rows or not all(len(row) == len(rows[0]) > 0 for row in rows):
         raise ValueError(
@@ -165,8 +172,8 @@ def gallery(rows, captions=None):
             f"A gallery needs one caption a column, expected {len(rows[0])}, "
             f"received {len(captions)}."
         )
-    font = _font(15)
-    header = 26 if captions else MARGIN
+    font = _font(text)
+    header = round(text * 26 / 15) if captions else MARGIN
     widths = [max(picture.shape[1] for picture in column) for column in zip(*rows)]
     heights = [max(picture.shape[0] for picture in row) for row in rows]
     lefts = np.cumsum([MARGIN] + [width + MARGIN for width in widths])

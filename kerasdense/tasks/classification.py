@@ -31,7 +31,9 @@ from kerasdense.tasks.base import (
     progress,
 )
 
+CAPTION = 15  # pixels: the least height of the text of labels
 CAPTIONED = 400  # pixels: the least width of a picture that has its labels above it
+TALLEST = 1600  # pixels: as far as a narrow picture grows for them; paper is the rest
 
 
 class Classification(Task):
@@ -205,7 +207,11 @@ class Classification(Task):
         }
         height, width = image.shape[:2]
         if width < CAPTIONED:
-            image = pictures.resized(image, (round(height * CAPTIONED / width), CAPTIONED))
+            factor = min(CAPTIONED / width, max(1, TALLEST / height))
+            image = pictures.resized(image, (round(height * factor), round(width * factor)))
+            paper = ((0, 0), (0, CAPTIONED - image.shape[1]), (0, 0))
+            image = np.pad(image, paper, constant_values=pictures.PAPER[0])
+        text = max(CAPTION, pictures.text_size(image))
         for what, chosen in reversed(found.items()):
             if chosen.any() or what == "shows":
                 best_first = sorted(np.flatnonzero(chosen), key=lambda index: -probabilities[index])
@@ -213,7 +219,7 @@ class Classification(Task):
                 line = f"{what}: {line or 'none of the classes'}"
                 # Without the margin, in which the next line would be indented.
                 margin = pictures.MARGIN
-                image = pictures.gallery([[image]], [line])[:-margin, margin:-margin]
+                image = pictures.gallery([[image]], [line], text)[:-margin, margin:-margin]
         return image
 
     def _share(self, index, probabilities):

@@ -100,6 +100,19 @@ def test_a_picture_with_its_legend(size):
     assert tuple(PALETTE[2]) in colors and tuple(PALETTE[1]) not in colors
 
 
+def test_tags_of_a_large_picture_are_as_large_a_part_of_it():
+    def tagged(height):
+        image = np.full((height, height, 3), 128, np.uint8)
+        return pictures.draw_boxes(image, [[0.25, 0.5, 0.75, 0.75]], [0], NAMES, PALETTE)
+
+    # The share of the rows that a column through the tag is covered in.
+    small, large = (
+        (each[:, each.shape[1] * 13 // 50] != 128).any(axis=-1).mean()
+        for each in (tagged(300), tagged(3000))
+    )
+    assert small / 2 < large < 2 * small
+
+
 def test_gallery_keeps_every_pixel():
     rng = np.random.default_rng(0)
     rows = [[rng.integers(0, 256, (5, 7, 3), np.uint8) for _ in range(3)] for _ in range(2)]

@@ -165,6 +165,11 @@ def test_pictures_have_their_labels_above_them():
     # Small ones grow to 400 pixels of width, in their own shape.
     assert drawn((100, 200, 3), [1, 1, 1], probabilities).shape == (200 + LINE, 400, 3)
     assert drawn((64, 64, 3), [1, 1, 1], probabilities, (100, 200)).shape == (200 + LINE, 400, 3)
+    # Ever so narrow, they get paper beside them instead; the text of large ones grows.
+    assert drawn((3000, 1, 3), [1, 1, 1], probabilities).shape == (3000 + LINE, 400, 3)
+    assert drawn((40, 1, 3), [1, 1, 1], probabilities).shape == (1600 + LINE, 400, 3)
+    large = drawn((1500, 1500, 3), [1, 1, 1], probabilities)
+    assert large.shape == (1500 + 2 * LINE, 1500, 3)  # 1500 / 50 pixels, instead of 15
 
 
 def test_pictures_of_training():
