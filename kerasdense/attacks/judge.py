@@ -22,7 +22,7 @@ from kerasdense.data.images import unused_name
 from kerasdense.drawing import pictures, progress
 from kerasdense.explain import gradients
 from kerasdense.models.outputs import main_output
-from kerasdense.tasks.base import check_finite
+from kerasdense.tasks.base import check_finite, reason
 
 
 def distances(images, changed):
@@ -303,9 +303,8 @@ def _failures(samples):
     except _refusals() as error:
         names = ", ".join(sample["file_name"] for sample in samples)
         height, width = samples[0]["image"].shape[:2]
-        reason = str(error).strip().splitlines()[0][:300]
         raise ValueError(
-            f"The model cannot process {names}, {width}x{height} pixels: {reason}"
+            f"The model cannot process {names}, {width}x{height} pixels: {reason(error)}"
         ) from error
 
 

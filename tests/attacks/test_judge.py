@@ -147,7 +147,9 @@ def test_too_little_memory_is_told_with_the_name_of_the_image():
     judge = Judge(color_model(), COLORS)
 
     def attack_batch(images, labels):
-        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nand so on")
+        trace = "Graph execution error:\n\nDetected at node a defined at (most recent call last):\n"
+        text = f"{trace}\nOOM when allocating\n\t [[{{{{node a}}}}]]\nHint: and so on"
+        raise tf.errors.ResourceExhaustedError(None, None, text)
 
     with pytest.raises(ValueError, match="cannot process a.png, 2x1 pixels: OOM when allocating$"):
         judge.attack(judge.look([sample(leads(1, 2))]), attack_batch)
