@@ -4,12 +4,13 @@
     kerasdense predict --saved-model saved_models/ssd300 MOT15/train/TUD-Campus --output predictions
 
 A segmentation model writes for each image NAME.png, a palette PNG whose pixel values are class
-ids, and NAME_overlay.png; once: legend.png. A detection model writes NAME_boxes.jpg, showing what
-scores at least --score, and of all images together, whatever the score, VOC's result files
-voc/comp4_det_test_CLASS.txt and MOT's mot/det.txt (det_CLASS.txt if there are several classes).
-Frames have the numbers of their files if all names are numbers, else they are counted. A
-classifier writes NAME_labels.jpg, and labels.json with all probabilities.
+ids, and NAME_overlay.png with its legend; once: legend.png. A detection model writes
+NAME_boxes.jpg, showing what scores at least --score, and of all images together, whatever the
+score, VOC's result files voc/comp4_det_test_CLASS.txt and MOT's mot/det.txt (det_CLASS.txt if there
+are several classes). Frames have the numbers of their files if all names are numbers, else they are
+counted. A classifier writes NAME_labels.jpg, and labels.json with all probabilities.
 
+NAME is that of the file, in a folder the path below it (sub/a), and NAME_2 where one is taken.
 Images that cannot be read are named and skipped; the exit status is then 1.
 """
 
