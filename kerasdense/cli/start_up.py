@@ -6,11 +6,11 @@ written later; the first lines come before it is read, so standard error is held
 
 import contextlib
 import ctypes
-import importlib.util
 import os
 import re
 import sys
 import tempfile
+from importlib.machinery import PathFinder
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # 0 shows all, 1 hides information, 2 warnings, 3 errors, too
 SEVERITIES = "IWEF"  # first letter of a line of its log, mildest first
@@ -51,7 +51,7 @@ def _has_cuda_driver():
 
 
 class _QuietFinder:
-    """Finds TensorFlow, once, for the import system, so that it is loaded without `hidden`."""
+    """Finds TensorFlow for the import system, so that it is loaded without `hidden`."""
 
     def __init__(self, hidden):
         self.hidden = hidden
@@ -59,8 +59,7 @@ class _QuietFinder:
     def find_spec(self, name, path=None, target=None):
         if name != "tensorflow":
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
             load = spec.loader.exec_module
 

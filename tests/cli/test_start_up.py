@@ -72,6 +72,13 @@ def test_errors_and_what_others_say_are_told(made_up):
     assert level in ("2", "3") and (ERROR in done.stderr) == (level == "2")
 
 
+def test_a_look_for_tensorflow_is_no_import(made_up):
+    """Keras on another backend, and a fit, look whether it is there."""
+    look = 'import importlib.util\nimportlib.util.find_spec("tensorflow")\nimport tensorflow'
+    done = python(LOAD.replace("import tensorflow", look), made_up)
+    assert done.returncode == 0 and INFORMATION not in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("level, left", [("0", ALL), ("1", WARNING + ERROR + OTHERS)])
 def test_a_level_of_the_user_s_own_counts(made_up, level, left):
     done = python(LOAD, made_up, **{LEVEL: level})
