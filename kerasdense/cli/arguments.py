@@ -216,7 +216,7 @@ def add_measured_split(parser):
     parser.add_argument(
         "--allow-trained",
         action="store_true",
-        help="measure on a split that the run was trained on, too, and say so (default: refuse)",
+        help="measure on a split that the run was trained on, and say so, rather than refuse",
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from conftest import REAL_DATA, needs_real_data
 from PIL import Image
 
+from kerasdense import tasks
 from kerasdense.cli import evaluate
 from kerasdense.data.sources import toy_streets
 from kerasdense.training import run_folder
@@ -155,6 +156,27 @@ def test_the_best_model_of_the_run_measures_what_was_logged(
     # Pictures of an earlier evaluation go, others stay.
     assert not (tmp_path / "worst_4_old.png").exists()
     assert (tmp_path / "worst_of_all.png").exists()
+
+
+@pytest.mark.parametrize(
+    "task, flags, size",
+    [
+        ("segmentation", (), 1),
+        ("segmentation", ("--batch-size", 3), 3),
+        ("classification", (), 8),
+        ("classification", ("--batch-size", 1), 1),
+    ],
+)
+def test_images_measured_at_once(task, flags, size, request, kerasdense, monkeypatch, tmp_path):
+    run, asked = request.getfixturevalue(f"{task}_run"), []
+
+    def stop(self, model, builder, split, batch_size):
+        asked.append(batch_size)
+        raise ValueError("enough is known")
+
+    monkeypatch.setattr(tasks.named(task), "eval_batches", stop)
+    kerasdense("evaluate", "--run", run, "--output", tmp_path, *flags)
+    assert asked == [size]
 
 
 @pytest.mark.parametrize(
