@@ -134,6 +134,8 @@ class Recipe:
             name: str(value) if isinstance(value, Path) else value
             for name, value in vars(options).items()
         }
+        if options.initialize:  # found again from any folder
+            arguments["initialize"] = str(options.initialize.resolve())
         if arguments["learning_rate"] is None:
             arguments["learning_rate"] = _value(self.learning_rate, options)
         return arguments
