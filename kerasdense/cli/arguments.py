@@ -61,17 +61,6 @@ def size_text(size):
     return "x".join(map(str, size))
 
 
-def make_folder(path, flag="--output"):
-    """Makes the folder that a flag names. Raises: OSError, which says what is in the way."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        file = next(each for each in (path, *path.parents) if each.exists() or each.is_symlink())
-        raise FileExistsError(
-            f"{flag} {path}: expected a folder, or a name for a new one, but {file} is a file."
-        ) from error
-
-
 def some_of(values):
     """An argparse type: some of `values`, separated by commas, as a tuple."""
 

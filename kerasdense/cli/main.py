@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+from pathlib import Path
 
 from kerasdense import __version__
 from kerasdense.cli.arguments import Formatter, add_verbose
@@ -32,7 +33,7 @@ def main(arguments=None):
     try:
         status = _run(arguments)
     except (ValueError, OSError, ImportError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {' '.join(_text(error).split())}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -55,6 +56,16 @@ def parser_of(name):
     module.add_arguments(parser)
     add_verbose(parser)
     return parser
+
+
+def _text(error):
+    """What an error says; of a folder that cannot be made, what is in the way."""
+    if isinstance(error, (FileExistsError, NotADirectoryError)) and error.filename is not None:
+        folder = Path(error.filename)
+        file = next((each for each in (folder, *folder.parents) if each.is_file()), None)
+        if file:
+            return f"{folder}: expected a folder, or a name for a new one, but {file} is a file."
+    return str(error)
 
 
 def _run(arguments):

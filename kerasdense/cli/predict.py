@@ -17,7 +17,7 @@ Images that cannot be read are named and skipped; the exit status is then 1.
 import sys
 from pathlib import Path
 
-from kerasdense.cli.arguments import add_run, make_folder
+from kerasdense.cli.arguments import add_run
 
 
 def add_arguments(parser):
@@ -44,7 +44,7 @@ def run(arguments):
 
     images = find_named_images(arguments.images, arguments.output)
     predict, task = _exported(arguments) if arguments.saved_model else _fitted(arguments)
-    make_folder(arguments.output)
+    arguments.output.mkdir(parents=True, exist_ok=True)
 
     def predicted(path):
         picture = pictures.load_picture(path)

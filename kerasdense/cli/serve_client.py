@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasdense.cli.arguments import make_folder, positive
+from kerasdense.cli.arguments import positive
 from kerasdense.cli.predict import predict_all
 from kerasdense.tasks.base import reason
 
@@ -71,7 +71,7 @@ def run(arguments):
     task = tasks.named(facts["task"])(facts["class_names"], facts["palette"])
     images = find_named_images(arguments.images, arguments.output)
     check_model(url, arguments.timeout)
-    make_folder(arguments.output)
+    arguments.output.mkdir(parents=True, exist_ok=True)
 
     def predicted(path):
         file, picture = read(path)

@@ -189,6 +189,18 @@ def test_mistakes_are_one_line(raised, status, told, kerasdense, monkeypatch, tm
     assert kerasdense("make-toy-streets", "--output", tmp_path) == (status, "", told)
 
 
+@pytest.mark.parametrize("below", [".", "below", "a/b"])
+def test_a_file_is_no_place_for_results(kerasdense, tmp_path, below):
+    file = tmp_path / "file"
+    file.touch()
+    status, _, err = kerasdense("make-toy-streets", "--output", file / below)
+    words = "expected a folder, or a name for a new one, but"
+    assert (
+        status == 2 and err.startswith("error: ") and err.endswith(f"{words} {file} is a file.\n")
+    )
+    assert "Errno" not in err
+
+
 def test_a_fault_of_ours_is_not_hidden(monkeypatch, tmp_path):
     monkeypatch.setattr(make_toy_streets, "run", lambda arguments: {}["missing"])
     with pytest.raises(KeyError, match="missing"):

@@ -219,7 +219,7 @@ def test_a_file_is_no_place_for_results(segmentation_export, toy_folder, kerasde
             "predict", "--saved-model", segmentation_export, toy_folder / "images",
             "--output", output,
         )  # fmt: skip
-        words = f"--output {output}: expected a folder, or a name for a new one, but "
+        words = f"{output}: expected a folder, or a name for a new one, but "
         assert (status, err) == (2, f"error: {words}{tmp_path / 'file'} is a file.\n")
 
 
