@@ -17,6 +17,7 @@ from kerasdense.benchmarks.workloads import (
 )
 from kerasdense.export import parity
 from kerasdense.export.artefact import export
+from kerasdense.export.formats import ConversionError
 from kerasdense.export.predictor import Predictor
 from kerasdense.export.signatures import Form
 from kerasdense.tasks.base import reason
@@ -81,7 +82,7 @@ def cell(model, task, reference, form, turns):
     except ImportError as error:
         return f"not installed: {_cause(error)}"
     except Exception as error:  # each converter and each runtime has its own
-        if stage and isinstance(error, ValueError):
+        if stage and isinstance(error, ValueError) and not isinstance(error, ConversionError):
             return f"refused: {_cause(error)}"
         return f"FAILS: {stage}{type(error).__name__}: {_cause(error)}"
     differences = parity.exceeded(task, figures, form.precision)

@@ -47,8 +47,9 @@ def export(model, task, directory, form=Form(), run=None, check=None):
     Returns the version folder, a Path.
 
     Raises: ValueError if names, colors and logits do not match, the form is impossible, DIRECTORY
-    is an artefact itself, or what was written cannot be loaded or fails its check; ImportError if
-    the format's packages are missing; OSError if it cannot be written.
+    is an artefact itself, what was written cannot be loaded or fails its check, or (a
+    `formats.ConversionError`) the conversion fails; ImportError if the format's packages are
+    missing; OSError if it cannot be written.
     """
     directory = Path(directory)
     _check(form, task)
@@ -94,6 +95,14 @@ def export(model, task, directory, form=Form(), run=None, check=None):
             format.write(served, functions, finished, form.precision)
         except tf.errors.OpError as error:  # what TensorFlow makes of a full disk
             raise OSError(f"Cannot write the export into {directory}: {reason(error)}") from error
+        except (ValueError, OSError):
+            raise
+        except Exception as error:  # each converter has its own
+            raise formats.ConversionError(
+                f"Nothing was exported into {directory}: the conversion to {form.format} in "
+                f"{form.precision} fails ({type(error).__name__}): {reason(error)}. Choose another "
+                f"format."
+            ) from error
         path = finished / FACTS
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(facts, indent=1) + "\n")

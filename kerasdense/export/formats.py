@@ -34,6 +34,10 @@ class Format:
     converts_precision: bool = False
 
 
+class ConversionError(ValueError):
+    """A converter failed on a model."""
+
+
 def require(format):
     """Raises ImportError where a package that `format` needs is not installed."""
     for package in FORMATS[format].packages:

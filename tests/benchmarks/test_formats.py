@@ -7,6 +7,7 @@ from kerasdense import tasks
 from kerasdense.benchmarks import formats
 from kerasdense.benchmarks.workloads import SMOOTH_SIZE, NamedModel, smooth_pictures
 from kerasdense.export import parity
+from kerasdense.export.formats import ConversionError
 from kerasdense.export.signatures import Form
 
 LADDER = NamedModel("ladder", "ladder_densenet", {"blocks": (1, 1, 1, 1)})
@@ -59,6 +60,8 @@ def test_cells(monkeypatch):
 
     needs = ImportError("needs tf2onnx")
     assert cell_if(formats, "export", needs) == "not installed: needs tf2onnx"
+    broken = ConversionError("no such operation")
+    assert cell_if(formats, "export", broken).startswith("FAILS: export: ConversionError: no such")
     monkeypatch.setattr(formats, "export", lambda *arguments, check: "version")
     assert cell_if(formats, "Predictor", needs) == "not installed: needs tf2onnx"
     # What was exported a moment ago is to be loaded.

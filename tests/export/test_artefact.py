@@ -22,6 +22,7 @@ from small_models import (
 from kerasdense.boxes.geometry import VARIANCES
 from kerasdense.export import parity, predictor
 from kerasdense.export.artefact import export
+from kerasdense.export.formats import ConversionError
 from kerasdense.export.signatures import Form
 from kerasdense.export.warmup import REQUESTS, read_warmup_requests
 from kerasdense.models.ssd import anchors_of
@@ -245,6 +246,17 @@ def test_what_fails_its_check_is_not_published(tmp_path, monkeypatch, opener, wo
         export(small_model(), TASK, name, Form("litert"))
     assert [path.name for path in name.iterdir()] == ["1"]
     assert ".unfinished_" not in str(caught.value)
+
+
+def test_a_converter_that_fails_is_named(tmp_path, monkeypatch):
+    def convert(converter):
+        raise RuntimeError("'tf.Conv2D' op is neither a custom op nor a flex op")
+
+    monkeypatch.setattr(tf.lite.TFLiteConverter, "convert", convert)
+    words = r"conversion to litert in float32 fails \(RuntimeError\): 'tf.Conv2D' op is neither"
+    with pytest.raises(ConversionError, match=words):
+        export(small_model(), TASK, tmp_path / "name", Form("litert"))
+    assert not list((tmp_path / "name").iterdir())
 
 
 def test_exports_at_the_same_time_take_different_numbers(tmp_path, monkeypatch):
