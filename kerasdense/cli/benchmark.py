@@ -44,6 +44,8 @@ PAPER = (
 EXPORTED = (
     "fcn_vgg16:skips=16,8",
     "fcn_resnet50:skips=16,8",
+    "fcn_resnet50:output_stride=16:skips=8",
+    "fcn_resnet50:output_stride=8",
     "atrous_fcn_resnet50",
     *reversed(PAPER),
     "ssd300",

@@ -1,5 +1,6 @@
 """kerasdense benchmark on tiny models, and what it says to mistakes."""
 
+import inspect
 import json
 import re
 from importlib import util
@@ -274,4 +275,7 @@ def test_default_models_exist():
     from kerasdense import models
 
     for text in (*benchmark.PAPER, *benchmark.EXPORTED, benchmark.SEGMENTER, benchmark.DETECTOR):
-        assert benchmark.model(text).name in models.__all__
+        named = benchmark.model(text)
+        assert named.name in models.__all__
+        inspect.signature(getattr(models, named.name)).bind(num_classes=2, **named.options)
+        assert not any("=" in str(value) for value in named.options.values()), "a : for a comma"
