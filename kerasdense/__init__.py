@@ -19,7 +19,9 @@ def _register(keras):
         importlib.import_module(f"{__name__}.{module}")
 
 
-if importlib.util.find_spec("keras"):  # an export of ONNX and its like does without
+if importlib.util.find_spec("wrapt"):
     import wrapt
 
     wrapt.when_imported("keras")(_register)
+elif importlib.util.find_spec("keras"):  # an export of ONNX and its like does without
+    _register(importlib.import_module("keras"))  # at once, as nothing tells of its import

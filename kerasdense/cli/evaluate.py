@@ -76,14 +76,19 @@ def run(arguments):
     trained_on = run_folder.check_measured(facts, builder, name, split, arguments.allow_trained)
     own = facts["dataset"].get("source") if name == facts["dataset"]["name"] else None
     source = str(Path(arguments.source).resolve()) if arguments.source else own
+    own_values = list(facts["dataset"].get("mask_values") or ())
+    values = list(arguments.mask_values or own_values)
     origin = {
         "dataset": name,
         "source": source,
+        "mask_values": values or None,
         "split": split,
         "trained_on": trained_on,
         "run": str(arguments.run),
     }
     parts = [name, *([Path(source).name] if source != own else []), split]
+    if values != own_values:
+        parts += ["values", *map(str, values)]
     output = arguments.output or arguments.run / "evaluation" / _folder_name(parts, options)
     output.mkdir(parents=True, exist_ok=True)  # fails now rather than after the evaluation
     print(f"{arguments.run} on {name}, split {split}{TRAINED_ON[trained_on]}")
@@ -106,7 +111,9 @@ def run(arguments):
 
 
 def _folder_name(parts, options):
-    """Of one result alone: dataset, source if it is not the run's, split, and how it was averaged.
+    """Of one result alone.
+
+    By dataset, source and values of masks if they are not the run's, split, and averaging.
 
     CamVid's val is camvid_val, also where its source is a folder CamVid.
     """

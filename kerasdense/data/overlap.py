@@ -2,15 +2,16 @@
 
 import contextlib
 import filecmp
+import hashlib
 import io
 
 from kerasdense.data.datasets import DATASETS
 
 
-def images_of(name, source):
-    """The image files that a dataset reads, of each split: {split: list of Path}.
+def source_of(name, source):
+    """The `files.Source` of a dataset; nothing is prepared, and nothing printed.
 
-    `name`, `source`: as of `datasets.load`; nothing is prepared, and nothing printed.
+    `name`, `source`: as of `datasets.load`.
     Raises: ValueError, FileNotFoundError as `datasets.load`.
     """
     dataset, _, config = name.partition("/")
@@ -18,13 +19,26 @@ def images_of(name, source):
         raise ValueError(f"Unknown dataset '{dataset}': there are {', '.join(DATASETS)}.")
     builder_class = DATASETS[dataset]
     with contextlib.redirect_stdout(io.StringIO()):  # of which pictures are left out, and the like
-        found = builder_class.find(source, config or next(iter(builder_class.CONFIGS)))
-    return images_in(found)
+        return builder_class.find(source, config or next(iter(builder_class.CONFIGS)))
 
 
-def images_in(source):
-    """The image files of a `files.Source`, of each split: {split: list of Path}."""
-    return {split: [pair.image for pair in pairs] for split, pairs in source.splits.items()}
+def images_in(source, split):
+    """The image files that a `files.Source` names in a split: list of Path."""
+    return [pair.image for pair in source.splits[split]]
+
+
+def digests(source):
+    """What tells whether a split of a `files.Source` is still the same: {split: text}.
+
+    Of the names of its pictures; None, of what is drawn, has no files and no splits to change.
+    """
+    if source is None:
+        return {}
+    found = {}
+    for split, pairs in source.splits.items():
+        names = "\n".join(sorted(pair.name for pair in pairs))
+        found[split] = hashlib.sha256(names.encode()).hexdigest()[:16]
+    return found
 
 
 def full_name(name):

@@ -20,7 +20,8 @@ class Progress:
         self.total, self.unit, self.what, self.shown = total, unit, what, shown
         self.began = self.told = time.perf_counter()
         self.bar = None
-        if shown and sys.stdout.isatty():
+        # A process without a standard output has None.
+        if shown and sys.stdout is not None and sys.stdout.isatty():
             self.bar = _bar(total, what)
             atexit.register(self.close)  # an error may end the program, and the cursor is hidden
 

@@ -69,7 +69,7 @@ class Recipe:
         import keras
 
         from kerasdense import models, tasks
-        from kerasdense.data import datasets
+        from kerasdense.data import datasets, overlap
         from kerasdense.models.weights import load_weights
         from kerasdense.training import fitting
 
@@ -97,14 +97,13 @@ class Recipe:
                 "class_names": class_names,
                 "palette": palette,
                 "splits": splits,
+                "images": overlap.digests(builder.builder_config.source),
                 "mask_values": options.mask_values,
             },
         }
         task = tasks.of_run(run)
         train_split = _train_split(options, splits)
-        task.check_data(builder, train_split, is_training=True)
-        if options.validation_split != train_split:
-            task.check_data(builder, options.validation_split)
+        _check_data(task, builder, train_split, options)
         steps_per_epoch = options.steps_per_epoch or math.ceil(
             splits[train_split] / options.batch_size
         )
@@ -170,16 +169,48 @@ def _initialized(model, architecture, task, options):
     from kerasdense.models import weights
     from kerasdense.training.initialization import initialize
 
-    if options.weights != "imagenet":  # those would be replaced at once
-        weights.load_weights(model, architecture, options.weights)
+    backbone = weights.backbone_paths(model, architecture)
     found = initialize(model, task, options.initialize)
+    loaded = set(found.taken).intersection(backbone)
+    if len(loaded) < len(backbone) / 2:
+        raise ValueError(
+            f"--initialize {options.initialize} is of another network: only {len(loaded)} of the "
+            f"{len(backbone)} variables of {model.name}'s backbone fit. Expected a model on a "
+            f"{architecture}; for one of another kind there is --weights."
+        )
+    if len(loaded) < len(backbone) and options.weights is not None:
+        # What the source lacks begins with those, and what it has with its own.
+        loaded |= set(weights.load_weights(model, architecture, options.weights).loaded)
+        initialize(model, task, options.initialize)
     print(found, flush=True)
-    backbone, taken = weights.backbone_paths(model, architecture), set(found.taken)
     return weights.WeightsReport(
         found.source,
-        tuple(path for path in backbone if path in taken),
-        tuple(path for path in backbone if path not in taken),
+        tuple(path for path in backbone if path in loaded),
+        tuple(path for path in backbone if path not in loaded),
     )
+
+
+def _check_data(task, builder, train_split, options):
+    """Raises ValueError where a new run would learn nothing, or measure what it has learned."""
+    from kerasdense.data import overlap
+    from kerasdense.training.run_folder import FACTS
+
+    validation_split = options.validation_split
+    # A run that goes on has begun so, and the classes of one before may know what is not shown.
+    is_new = not (Path(options.workdir) / FACTS).exists()
+    task.check_data(builder, train_split, is_training=is_new and not options.initialize)
+    source = builder.builder_config.source
+    if validation_split == train_split or validation_split not in builder.info.splits:
+        return
+    task.check_data(builder, validation_split)
+    if is_new and source is not None:
+        pictures = (overlap.images_in(source, split) for split in (validation_split, train_split))
+        if overlap.share_a_picture(*pictures):
+            raise ValueError(
+                f"{builder.name}: a picture of the split '{validation_split}' is one of the split "
+                f"'{train_split}', too, or a copy of it under the same name: what is validated "
+                "would have been trained on. Take it out of one, or choose other splits."
+            )
 
 
 def _data(task, builder, train_split, augmentation, options):

@@ -557,6 +557,8 @@ def predictor(model, scales=(1.0,), flip=False):
     """
     import tensorflow as tf
 
+    from kerasdense.models.layers import minimum_side
+
     # A function of its own: it is traced once, not for each scale and once more for its mirror.
     @_program(tf.TensorSpec([None] * 3 + [3], tf.uint8))
     def logits_of(images):
@@ -567,6 +569,14 @@ def predictor(model, scales=(1.0,), flip=False):
         # The argmax of NaN would be class 0, and the result look merely bad.
         return tf.debugging.check_numerics(logits, "non-finite logits")
 
+    def logits_of_any(images):
+        """Of images that may be smaller than the model takes them."""
+        side = minimum_side(model)
+        if side == 1:
+            return logits_of(images)
+        height, width = tf.unstack(tf.shape(images)[1:3])
+        return logits_of(_padded(images, side))[:, :height, :width]
+
     def predict(images, size):
         if scales == (1.0,) and not flip:
             logits = _resized(logits_of(images), size)
@@ -574,9 +584,11 @@ def predictor(model, scales=(1.0,), flip=False):
         summed = 0.0
         for scale in scales:
             scaled = _scaled(images, scale)
-            summed += _resized(tf.nn.softmax(logits_of(scaled)), size)
+            # Unscaled images are padded already.
+            logits_at = logits_of if scale >= 1 else logits_of_any
+            summed += _resized(tf.nn.softmax(logits_at(scaled)), size)
             if flip:
-                mirrored = tf.reverse(logits_of(tf.reverse(scaled, [2])), [2])
+                mirrored = tf.reverse(logits_at(tf.reverse(scaled, [2])), [2])
                 summed += _resized(tf.nn.softmax(mirrored), size)
         return tf.argmax(summed, axis=-1, output_type=tf.int32)
 

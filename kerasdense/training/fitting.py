@@ -28,7 +28,14 @@ from kerasdense.training.callbacks import (
 )
 from kerasdense.training.checkpoints import History, load_checkpoint
 from kerasdense.training.devices import versions
-from kerasdense.training.run_folder import FACTS, LAST, METRICS, read_run, write_run
+from kerasdense.training.run_folder import (
+    FACTS,
+    LAST,
+    METRICS,
+    UNFINISHED_FACTS,
+    read_run,
+    write_run,
+)
 
 RESUME_MAY_CHANGE = {  # arguments; of `epochs` to more
     "workdir", "source", "prepared_dir", "xla", "early_stop", "validate_every",
@@ -114,7 +121,7 @@ def fit(task, build_model, data, schedule, workdir, run):
     recorded = read_run(workdir) if (workdir / FACTS).exists() else None
     if recorded:
         _check_same_run(recorded, run, workdir)
-    elif workdir.exists() and any(workdir.iterdir()):
+    elif workdir.exists() and any(path.name != UNFINISHED_FACTS for path in workdir.iterdir()):
         raise ValueError(
             f"The workdir {workdir} is not empty and holds no run. Expected an empty or new folder."
         )
@@ -122,7 +129,9 @@ def fit(task, build_model, data, schedule, workdir, run):
     if (workdir / LAST).exists():
         model, epochs_done, line = load_checkpoint(workdir / LAST)
         print(f"resuming {workdir} after epoch {epochs_done} of {schedule.epochs}")
-        run = _prolonged(recorded, schedule, model, workdir)
+        run = recorded | {
+            "arguments": recorded["arguments"] | {"epochs": schedule.epochs},
+        }
     else:
         model, weights = build_model()
         epochs_done, line = 0, None
@@ -143,19 +152,19 @@ def fit(task, build_model, data, schedule, workdir, run):
     history = History(workdir / METRICS, epochs_done, task)
     recorder = _recorder(model, data, history, schedule, workdir)
     recorder.mend(line)
+    ended = None
     if epochs_done >= schedule.epochs:
-        print(
-            f"{workdir} is complete: {epochs_done} epochs, best {history.best_line()}; "
-            "more --epochs go on"
-        )
-        return model
-    if history.stalled(schedule.early_stop):
-        print(
-            f"{workdir} was stopped early: best {history.best_line()}; a larger --early-stop goes "
-            "on"
-        )
+        ended = f"is complete: {epochs_done} epochs", "more --epochs go on"
+    elif history.stalled(schedule.early_stop):
+        ended = "was stopped early", "a larger --early-stop goes on"
+    if ended:
+        print(f"{workdir} {ended[0]}, best {history.best_line()}; {ended[1]}")
+        model.optimizer.finalize_variable_values(model.trainable_variables)  # to their averages
         return model
 
+    if epochs_done:
+        _follow_schedule(model, schedule, recorded)
+        write_run(workdir, run)
     if schedule.adversarial:
         train_on_adversarial_examples(model, task, schedule.adversarial)
     _print_facts(run, schedule)
@@ -187,22 +196,17 @@ def _compile(model, task, schedule, pretrained):
     model.compile(optimizer, **task.compile_arguments(model), jit_compile=False)
 
 
-def _prolonged(recorded, schedule, model, workdir):
-    """The record of a resumed run, and its optimizer, for the epochs asked for now."""
-    before = recorded["arguments"].get("epochs", schedule.epochs)
-    if before == schedule.epochs:
-        return recorded
+def _follow_schedule(model, schedule, recorded):
+    """Gives the optimizer of a resumed run the learning rates of now, where they are others."""
     was = optimizers.learning_rates(model)
-    optimizers.reschedule(model, schedule.make_optimizer)
-    rates = zip(was, optimizers.learning_rates(model))
-    now = " and ".join(f"{new:.3g} instead of {old:.3g}" for old, new in rates)
-    print(
-        f"--epochs raised from {before} to {schedule.epochs}: from here on the learning rate is "
-        f"that of a run of {schedule.epochs} epochs, at this step {now}"
-    )
-    run = recorded | {"arguments": recorded["arguments"] | {"epochs": schedule.epochs}}
-    write_run(workdir, run)
-    return run
+    if optimizers.reschedule(model, schedule.make_optimizer):
+        rates = zip(was, optimizers.learning_rates(model))
+        now = " and ".join(f"{new:.3g} instead of {old:.3g}" for old, new in rates)
+        before = recorded["arguments"].get("epochs", schedule.epochs)
+        print(
+            f"--epochs raised from {before} to {schedule.epochs}: from here on the learning rate "
+            f"is that of a run of {schedule.epochs} epochs, at this step {now}"
+        )
 
 
 def _recorder(model, data, history, schedule, workdir):
@@ -292,7 +296,8 @@ def _check_same_run(recorded, run, workdir):
     """Raises where a folder holds a run that this command would not continue but damage."""
 
     def facts(run):
-        dataset = {name: run["dataset"].get(name) for name in ("name", "class_names", "splits")}
+        known = ("name", "class_names", "splits", "images")  # runs of before lack the last
+        dataset = {name: run["dataset"].get(name) for name in known if name in recorded["dataset"]}
         return {"model": run["model"], "dataset": dataset} | {
             f"--{name.replace('_', '-')}": value
             for name, value in run["arguments"].items()

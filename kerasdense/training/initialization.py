@@ -16,11 +16,13 @@ NAMED = 12  # classes, or layers, that a message names
 class Initialization:
     """What `initialize` did; its text tells it.
 
+    What it left as it was is random, unless other weights were loaded before.
+
     Attributes:
         source: the file that was read.
         taken: paths of the variables that were set as a whole.
         matched: paths of those of which rows were set, by the names of the classes.
-        random: {path: reason} of those that were left as they were.
+        left: {path: reason} of those that were left as they were.
         classes: names that both know, in the model's order.
         new_classes: names that the model alone knows, whose rows were left as they were.
         dropped_classes: names that the source alone knows.
@@ -30,7 +32,7 @@ class Initialization:
     source: str
     taken: tuple
     matched: tuple
-    random: dict
+    left: dict
     classes: tuple
     new_classes: tuple
     dropped_classes: tuple
@@ -47,14 +49,14 @@ class Initialization:
         elif self.matched:
             lines.append(f"  classes matched by name: {_listed(self.classes) or 'none'}")
         if self.new_classes:
-            lines.append(f"  classes new here, left random: {_listed(self.new_classes)}")
+            lines.append(f"  classes new here, left as they were: {_listed(self.new_classes)}")
         if self.dropped_classes:
             lines.append(f"  its classes without a place here: {_listed(self.dropped_classes)}")
         reasons = {}
-        for path, reason in self.random.items():
+        for path, reason in self.left.items():
             reasons.setdefault(reason, []).append(path)
         for reason, paths in reasons.items():
-            lines.append(f"  {len(paths)} variables left random, {reason}: {_listed(paths)}")
+            lines.append(f"  {len(paths)} variables left as they were, {reason}: {_listed(paths)}")
         return "\n".join(lines)
 
 
@@ -81,23 +83,23 @@ def initialize(model, task, source):
     arrays = read_weights(file)
     heads = task.class_heads(model)
     classes = _Classes.matched(task.class_names, names or task.class_names)
-    taken, matched, random = [], [], {}
+    taken, matched, left = [], [], {}
     for layer in leaf_layers(model):
         values = arrays.get(layer.name, [])
         for number, variable in enumerate(layer.weights):
             if number >= len(values):
-                random[variable.path] = "not in the source"
+                left[variable.path] = "not in the source"
                 continue
             value = values[number]
             if layer.name in heads:
                 found = classes.rows(variable, value, heads[layer.name])
                 if found is None:
-                    random[variable.path] = "of another number of classes"
+                    left[variable.path] = "of another number of classes"
                 else:
                     variable.assign(found)
                     matched.append(variable.path)
             elif tuple(value.shape) != tuple(variable.shape):
-                random[variable.path] = "of another shape"
+                left[variable.path] = "of another shape"
             else:
                 variable.assign(value)
                 taken.append(variable.path)
@@ -107,7 +109,7 @@ def initialize(model, task, source):
             f"and shapes, received {len(arrays)} layers such as {_listed(list(arrays)[:3])}."
         )
     return Initialization(
-        str(file), tuple(taken), tuple(matched), random, *classes.told(), names is not None
+        str(file), tuple(taken), tuple(matched), left, *classes.told(), names is not None
     )
 
 
@@ -121,10 +123,20 @@ class _Classes:
 
     @classmethod
     def matched(cls, here, there):
-        exact = {name: index for index, name in enumerate(there)}
-        folded = {name.casefold(): index for index, name in enumerate(there)}
-        found = ((i, exact.get(name, folded.get(name.casefold()))) for i, name in enumerate(here))
-        return cls(tuple(here), tuple(there), tuple(pair for pair in found if pair[1] is not None))
+        pairs = [(here.index(name), there.index(name)) for name in here if name in there]
+        known = [{pair[side] for pair in pairs} for side in (0, 1)]
+
+        def folded(names, known):
+            """Indices of the others by their names in one case, where that is theirs alone."""
+            found = {}
+            for index, name in enumerate(names):
+                if index not in known:
+                    found.setdefault(name.casefold(), []).append(index)
+            return {name: each[0] for name, each in found.items() if len(each) == 1}
+
+        ours, theirs = (folded(names, each) for names, each in zip((here, there), known))
+        pairs += [(index, theirs[name]) for name, index in ours.items() if name in theirs]
+        return cls(tuple(here), tuple(there), tuple(sorted(pairs)))
 
     def told(self):
         """Names of both, of here alone, and of there alone."""

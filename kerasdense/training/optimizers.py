@@ -1,6 +1,7 @@
 """Optimizers with a rate of their own for pretrained weights, weight decay, and what they train."""
 
 import contextlib
+import json
 import math
 import re
 
@@ -104,24 +105,34 @@ def learning_rates(model):
 
 
 def reschedule(model, make_optimizer):
-    """Gives a model's optimizers, where they are, the learning rates of those made anew.
+    """Gives a model's optimizers the learning rates of those made anew; whether any is another.
 
-    `make_optimizer`: as of `grouped`; which of the two it makes an optimizer follows is told by the
-    learning rate of the first step.
+    The optimizers stay as they are. `make_optimizer`: as of `grouped`; which of the two that it
+    makes is meant by an optimizer is told by the learning rate of the first step.
     """
-    made = [make_optimizer(is_pretrained) for is_pretrained in (False, True)]
+    made = [_rate(make_optimizer(is_pretrained)) for is_pretrained in (False, True)]
+    changed = False
     for optimizer in optimizers_of(model):
-        first = _schedule(optimizer)(0)
-        new = min(made, key=lambda each: abs(float(_schedule(each)(0) - first)))
-        optimizer.learning_rate = _schedule(new)
+        old = _rate(optimizer)
+        new = min(made, key=lambda rate: abs(_at_first(rate) - _at_first(old)))
+        if new != old:
+            optimizer.learning_rate = (
+                keras.optimizers.schedules.deserialize(new) if isinstance(new, dict) else new
+            )
+            changed = True
+    return changed
 
 
-def _schedule(optimizer):
-    """The learning rate of an optimizer as a function of the step."""
-    rate = optimizer.get_config()["learning_rate"]
+def _rate(optimizer):
+    """The learning rate of an optimizer, or the configuration of its schedule, as JSON has it."""
+    return json.loads(json.dumps(optimizer.get_config()["learning_rate"]))
+
+
+def _at_first(rate):
+    """The learning rate of the first step."""
     if isinstance(rate, dict):
-        return keras.optimizers.schedules.deserialize(rate)
-    return keras.optimizers.schedules.PiecewiseConstantDecay([0], [rate, rate])
+        return float(keras.optimizers.schedules.deserialize(rate)(0))
+    return rate
 
 
 def parameter_counts(model):

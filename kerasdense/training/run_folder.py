@@ -8,6 +8,7 @@ from kerasdense import tasks
 from kerasdense.training.checkpoints import epoch_of, load_model
 
 FACTS = "run.json"
+UNFINISHED_FACTS = "run.json.unfinished"  # left by a kill
 BEST, LAST = "best.keras", "last.keras"
 METRICS = "metrics.jsonl"  # a line an epoch
 REQUIRED = ("model", "dataset")  # what evaluation, prediction and export need to know
@@ -18,7 +19,7 @@ def write_run(directory, facts):
     """Write `facts` (JSON-like) to DIRECTORY/run.json, whole or not at all."""
     path = Path(directory) / FACTS
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(FACTS + ".unfinished")
+    aside = path.with_name(UNFINISHED_FACTS)
     aside.write_text(json.dumps(facts, indent=2) + "\n")
     os.replace(aside, path)
 
@@ -100,23 +101,22 @@ def load_dataset(facts, name=None, source=None, prepared_dir=None, mask_values=N
 def report_other_splits(builder, dataset):
     """Says so where a run was fitted on other splits of its dataset than there are now.
 
-    `dataset`: as the run records it. The first runs, whose record has no `mask_values`, were split
-    by the ranks of hashes.
+    `dataset`: as the run records it; first runs recorded the sizes of the splits alone.
     """
-    from kerasdense.data import datasets
+    from kerasdense.data import overlap
 
     old = dataset.get("splits") or {}
     now = {split: info.num_examples for split, info in builder.info.splits.items()}
-    by_rank = "mask_values" not in dataset and datasets.is_hashed(builder)
-    if not old or (old == now and not by_rank):
+    images = overlap.digests(builder.builder_config.source)
+    if not old or (old == now and dataset.get("images", images) == images):
         return
 
     def sizes(splits):
         return " + ".join(f"{count} {split}" for split, count in splits.items())
 
     what = f"{sizes(old)} images when the run was fitted, {sizes(now)} now"
-    if by_rank:
-        what += ", and a hash of their names now chooses by another rule than then"
+    if old == now:
+        what = f"{sizes(now)} images as then, but others"
     print(
         f"note: the splits of {dataset['name']} are not those of the run ({what}): images that it "
         "was trained on may be in another split, where they would be measured too well. Lists of "
@@ -140,11 +140,11 @@ def validation_split(facts, name=None):
 
 
 def trained_on(facts, builder, name, split):
-    """Whether a run was trained on pictures of a split; None if that cannot be known any more.
+    """Whether a run was trained on pictures of a split; None if that cannot be known.
 
-    So was a run that began with the weights of such a run. The files of the pictures tell. Where
-    the run's own are gone, or there are none, as of toy_streets, the names of the splits do:
-    trainval holds train and val.
+    So was a run that began with the weights of such a run. The files of the pictures tell, while
+    the training split is still the one of then; of what is drawn, as toy_streets, the names of the
+    splits.
 
     Args:
         facts: of the run, see `read_run`.
@@ -159,21 +159,33 @@ def trained_on(facts, builder, name, split):
 
 
 def _lineage(facts):
-    """The facts of a run, of the one that it began with (--initialize), and so on.
+    """The facts of a run, and of those that it began with (--initialize, --weights), and so on.
 
-    The last is None if it cannot be read.
+    None stands for one that cannot be read.
     """
-    found = [facts]
-    while found[-1] and found[-1].get("arguments", {}).get("initialize"):
-        source = Path(found[-1]["arguments"]["initialize"])
-        try:
-            before = read_run(source if source.is_dir() else source.parent)
-        except (ValueError, OSError):
-            before = None
-        if before in found:
-            break  # it was fitted anew, from what came of it
-        found.append(before)
+    found, ahead = [], [facts]
+    while ahead:
+        run = ahead.pop()
+        if run in found:
+            continue  # it was fitted anew, from what came of it
+        found.append(run)
+        arguments = run.get("arguments", {}) if run else {}
+        for argument in ("initialize", "weights"):
+            source = Path(arguments.get(argument) or "imagenet")
+            folder = source if source.is_dir() else source.parent
+            # Weights may be of no run of ours, what a run goes on from is.
+            if argument == "initialize" and arguments.get(argument):
+                ahead.append(_facts_or_none(folder))
+            elif source.is_file() and (folder / FACTS).is_file():
+                ahead.append(_facts_or_none(folder))
     return found
+
+
+def _facts_or_none(folder):
+    try:
+        return read_run(folder)
+    except (ValueError, OSError):
+        return None
 
 
 def _fitted_on(own, trained, builder, name, split):
@@ -182,22 +194,27 @@ def _fitted_on(own, trained, builder, name, split):
 
     if own["name"] is None:
         return None  # weights that others have trained
-    is_own = overlap.full_name(name) == overlap.full_name(own["name"])
+    is_named_so = overlap.full_name(name) == overlap.full_name(own["name"])
     theirs, ours = builder.builder_config.source, own.get("source")
-    if theirs is not None and ours is not None:
-        if is_own and theirs.root.resolve() == Path(ours).resolve():
-            images = overlap.images_in(theirs)
-        else:
-            try:
-                images = overlap.images_of(own["name"], ours)
-            except (ValueError, OSError):
-                images = {}  # they are gone, or the files of another dataset by now
-        if trained in images:
-            measured = overlap.images_in(theirs)[split]
-            return overlap.share_a_picture(measured, images[trained])
-        if not is_own:
-            return None
-    return is_own and (split in trained or trained in split)
+    if theirs is None or ours is None:  # a drawn scene is no file
+        is_drawn_too = theirs is None and ours is None and is_named_so
+        return is_drawn_too and (split in trained or trained in split)
+    there = overlap.digests(theirs)
+    has_moved = not Path(ours).exists() and own.get("images") == there
+    if is_named_so and (has_moved or theirs.root.resolve() == Path(ours).resolve()):
+        mine = theirs
+    else:
+        try:
+            mine = overlap.source_of(own["name"], ours)
+        except (ValueError, OSError):
+            return None  # they are gone, or the files of another dataset by now
+    if trained not in mine.splits:
+        return None
+    pictures = overlap.images_in(theirs, split), overlap.images_in(mine, trained)
+    if overlap.share_a_picture(*pictures):
+        return True
+    is_unchanged = own.get("images", {}).get(trained) == overlap.digests(mine)[trained]
+    return False if is_unchanged else None
 
 
 def check_measured(facts, builder, name, split, allow_trained=False):

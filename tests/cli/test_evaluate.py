@@ -14,7 +14,7 @@ from kerasdense.data.sources import toy_streets
 from kerasdense.training import run_folder
 
 BOX_NAMES = {"car", "pedestrian"}
-ORIGIN = {"dataset", "source", "split", "trained_on", "run"}
+ORIGIN = {"dataset", "source", "mask_values", "split", "trained_on", "run"}
 
 
 def result_in(folder):
@@ -73,6 +73,7 @@ def test_each_result_has_a_folder_of_its_own(segmentation_run, toy_folder, keras
         "folder_val": (),
         "folder_val_scales_0.5_1_flip": ("--scales", "0.5,1", "--flip"),
         "folder_other_pictures_val": ("--source", others, "--batch-size", 2),
+        "folder_val_values_1_0_2_3_4_5_6_7": ("--mask-values", "1,0,2,3,4,5,6,7"),
     }
     for more in flags.values():
         status, _, err = kerasdense("evaluate", "--run", run, *more)
@@ -83,6 +84,10 @@ def test_each_result_has_a_folder_of_its_own(segmentation_run, toy_folder, keras
     alone, copied = results["folder_val"], results["folder_other_pictures_val"]
     assert copied["confusion_matrix"] == alone["confusion_matrix"]
     assert copied["source"] == str(others) and copied["trained_on"] is False
+    swapped = results["folder_val_values_1_0_2_3_4_5_6_7"]
+    assert swapped["mask_values"] == [1, 0, 2, 3, 4, 5, 6, 7] and alone["mask_values"] is None
+    rows = alone["confusion_matrix"]
+    assert swapped["confusion_matrix"] == [rows[1], rows[0], *rows[2:]]
 
 
 @pytest.mark.parametrize(

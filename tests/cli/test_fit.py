@@ -117,7 +117,7 @@ def test_a_fit_goes_on_from_another_model(classification_run, fit_flags, kerasde
     status, out, err = kerasdense(*flags, "--learning-rate", 1e-9, "--steps-per-epoch", 1)
     assert status == 0, err
     assert f"initialized from {classification_run / 'best.keras'}: " in out
-    assert "variables left random, not in the source: " in out
+    assert "variables left as they were, not in the source: " in out
     source, _ = run_folder.load_run(classification_run)
     model, facts = run_folder.load_run(tmp_path / "run")
     np.testing.assert_allclose(
@@ -129,6 +129,28 @@ def test_a_fit_goes_on_from_another_model(classification_run, fit_flags, kerasde
     assert sorted(rates) == [pytest.approx(0.5e-9), pytest.approx(1e-9)]
     status, out, err = kerasdense(*flags, "--learning-rate", 1e-9, "--steps-per-epoch", 1)
     assert status == 0 and "is complete" in out, err
+
+
+def test_a_source_of_another_network_is_refused(segmentation_run, fit_flags, kerasdense, tmp_path):
+    flags = fit_flags("fcn", tmp_path / "run", "--backbone", "resnet50")
+    status, _, err = kerasdense(*flags, "--initialize", segmentation_run)
+    assert status == 2 and "is of another network: only " in err
+    assert "Expected a model on a resnet50" in err and not (tmp_path / "run").exists()
+
+
+def test_what_is_validated_is_not_trained_on_under_another_name(toy_folder, kerasdense, tmp_path):
+    data = tmp_path / "data"
+    for kind in ("images", "masks"):
+        (data / kind).mkdir(parents=True)
+        for split in ("train", "val"):
+            (data / kind / split).symlink_to(toy_folder / kind)
+    shutil.copy(toy_folder / "classes.txt", data)
+    status, _, err = kerasdense(
+        "fit", "ladder_densenet", "--dataset", "folder", "--source", data, "--weights", "none",
+        "--prepared-dir", tmp_path / "prepared", "--workdir", tmp_path / "run",
+    )  # fmt: skip
+    assert status == 2 and "a picture of the split 'val' is one of the split 'train', too" in err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("task", ["segmentation", "detection", "classification"])

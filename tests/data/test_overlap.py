@@ -2,10 +2,12 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 from kerasdense.data import overlap
+from kerasdense.data.files import Pair, Source
 
 
 @pytest.fixture
@@ -48,11 +50,24 @@ def test_a_configuration_that_is_not_named_is_the_first():
 
 
 def test_the_images_of_a_dataset_are_found_without_a_word(toy_folder, capsys):
-    found = overlap.images_of("folder", toy_folder)
-    images = sorted(path for paths in found.values() for path in paths)
-    assert images == sorted((toy_folder / "images").iterdir()) and len(found["val"]) == 1
+    source = overlap.source_of("folder", toy_folder)
+    images = [path for split in source.splits for path in overlap.images_in(source, split)]
+    assert sorted(images) == sorted((toy_folder / "images").iterdir())
+    assert len(overlap.images_in(source, "val")) == 1
     assert capsys.readouterr() == ("", "")
     with pytest.raises(FileNotFoundError):
-        overlap.images_of("folder", toy_folder / "nowhere")
+        overlap.source_of("folder", toy_folder / "nowhere")
     with pytest.raises(ValueError, match="Unknown dataset 'mine'"):
-        overlap.images_of("mine", toy_folder)
+        overlap.source_of("mine", toy_folder)
+
+
+def test_digests_tell_of_the_pictures_of_a_split_whatever_their_order():
+    def source(root, *names):
+        pairs = [Pair(name, Path(root, name), Path(root, name)) for name in names]
+        return Source(Path(root), {"train": pairs, "val": pairs[:1]})
+
+    found = overlap.digests(source("here", "a", "b"))
+    assert found["train"] != found["val"]
+    assert overlap.digests(source("there", "b", "a"))["train"] == found["train"]
+    assert overlap.digests(source("here", "a", "c"))["train"] != found["train"]
+    assert overlap.digests(None) == {}

@@ -417,3 +417,27 @@ def test_where_xla_compiles_validation_has_few_sizes(xla):
 def test_splits_are_looked_for_before_anything_is_written(splits, missing):
     with pytest.raises(ValueError, match=f"toy has no split '{missing}'"):
         recipe_module._data(Reading(), prepared(*splits), "train", None, options_of("fcn"))
+
+
+# --- going on from another model ----------------------------------------------------------------
+
+
+def test_weights_are_of_what_the_source_lacks(tmp_path):
+    def saved(name, blocks, value):
+        model = models.ladder_densenet(blocks, 2)
+        for variable in model.variables:
+            variable.assign(np.full(variable.shape, value))
+        model.save(tmp_path / name)
+        return tmp_path / name
+
+    # The source has three of the last block's four layers, the weights have all.
+    source = saved("source.keras", (1, 1, 1, 3), 2.0)
+    weights = saved("weights.keras", (1, 1, 1, 4), 3.0)
+    model = models.ladder_densenet((1, 1, 1, 4), 2)
+    options = argparse.Namespace(initialize=source, weights=str(weights))
+    task = tasks.named("segmentation")(["a", "b"], [[0, 0, 0], [1, 1, 1]])
+    report = recipe_module._initialized(model, "densenet", task, options)
+    for layer, value in (("conv1_conv", 2), ("conv5_block4_1_conv", 3), ("context_conv", 2)):
+        assert np.all(model.get_layer(layer).kernel == value), layer
+    assert {"conv1_conv/kernel", "conv5_block4_1_conv/kernel"} <= set(report.loaded)
+    assert not report.skipped and "context_conv/kernel" not in report.loaded

@@ -143,6 +143,44 @@ def test_epochs_may_be_raised_and_the_schedule_is_that_of_the_longer_run(tmp_pat
         rescheduled(3)
 
 
+@pytest.mark.parametrize("how", ["killed", "stopped early"])
+def test_what_was_raised_stays_so_whatever_happens_before_the_next_epoch(tmp_path, how, capsys):
+    def raised(epochs, **options):
+        return fit(
+            tmp_path, epochs, run=run_facts(epochs=epochs), falls_over=10 * epochs, **options
+        )
+
+    def broken(first_step):
+        return batches(first_step).map(lambda *batch: tf.debugging.assert_less(1, 0) or batch)
+
+    raised(2)
+    if how == "killed":  # after raising, in the first epoch
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            raised(4, train_batches=broken)
+    else:  # and the cure that is told is taken; equal results are no better
+        best = json.dumps(lines(tmp_path)[0] | {"val_mean_iou": 2.0}) + "\n"
+        second = json.dumps(lines(tmp_path)[1]) + "\n"
+        (tmp_path / "metrics.jsonl").write_text(best + second)
+        raised(4, early_stop=1)
+        assert "was stopped early, best" in capsys.readouterr().out
+        assert json.loads((tmp_path / "run.json").read_text())["arguments"]["epochs"] == 2
+    raised(4)
+    assert "0.0501 instead of 0.0001" in capsys.readouterr().out
+    assert lines(tmp_path)[2]["learning_rates"] == [pytest.approx(0.1 - (0.1 - 1e-4) * 3 / 4)]
+
+
+def test_a_run_that_goes_on_as_it_was_keeps_its_learning_rate(begun, capsys):
+    fit(begun, epochs=2)
+    assert "instead of" not in capsys.readouterr().out
+
+
+def test_the_averages_are_returned_by_a_complete_run_too(tmp_path):
+    first = fit(tmp_path, average_weights=0.9)
+    again = fit(tmp_path, average_weights=0.9)
+    for a, b in zip(first.trainable_weights, again.trainable_weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 class Broken(RuntimeError):
     pass
 
@@ -208,6 +246,12 @@ def test_a_workdir_with_other_files_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not empty and holds no run"):
         fit(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_what_a_kill_left_of_the_first_record_is_no_other_file(tmp_path):
+    (tmp_path / "run.json.unfinished").write_text("{")
+    fit(tmp_path)
+    assert len(lines(tmp_path)) == 1
 
 
 def test_auxiliary_logits_share_the_loss(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from kerasdense import tasks
 from kerasdense.models import densenet_classifier, fcn_resnet50, ladder_densenet, ssd300
+from kerasdense.training import initialization
 from kerasdense.training.checkpoints import save_checkpoint
 from kerasdense.training.initialization import initialize
 from kerasdense.training.run_folder import write_run
@@ -64,10 +65,10 @@ def test_the_rows_of_a_class_head_follow_the_names(ladder, ladder_run):
         for own in (1, 3):
             np.testing.assert_array_equal(new[..., own], before[path][..., own])
     assert set(found.matched) == heads and len(found.taken) == len(model.variables) - 2
-    assert not found.random
+    assert not found.left
     text = str(found)
     assert "classes matched by name: road, Car" in text
-    assert "new here, left random: tram, tree" in text and "without a place here: sky" in text
+    assert "new here, left as they were: tram, tree" in text and "without a place here: sky" in text
 
 
 def test_equal_names_in_another_order_are_not_taken_as_they_stand(ladder, ladder_run):
@@ -81,7 +82,7 @@ def test_equal_names_in_another_order_are_not_taken_as_they_stand(ladder, ladder
 def test_a_recomputing_model_goes_on_from_another(ladder, ladder_run):
     model = ladder_densenet(BLOCKS, len(OLD), recompute=True)
     found = initialize(model, task("segmentation", OLD), ladder_run)
-    assert not found.random
+    assert not found.left
     images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
     np.testing.assert_allclose(model(images), ladder(images)["logits"], rtol=1e-3, atol=1e-3)
 
@@ -112,7 +113,7 @@ def test_every_anchor_s_rows_follow_the_names(tmp_path):
         boxes = f"head{level}_boxes"
         for a, b in zip(model.get_layer(boxes).get_weights(), old.get_layer(boxes).get_weights()):
             np.testing.assert_array_equal(a, b)
-    assert len(found.matched) == 12 and not found.random
+    assert len(found.matched) == 12 and not found.left
 
 
 def test_a_classifier_and_a_segmentation_model_share_their_backbone(tmp_path):
@@ -128,8 +129,8 @@ def test_a_classifier_and_a_segmentation_model_share_their_backbone(tmp_path):
     found = initialize(ladder, task("segmentation", NEW), run)
     stem = ladder.get_layer("conv1_conv").kernel
     np.testing.assert_array_equal(stem, old.get_layer("conv1_conv").kernel)
-    assert not found.matched and found.random["score/kernel"] == "not in the source"
-    assert "variables left random, not in the source: " in str(found)
+    assert not found.matched and found.left["score/kernel"] == "not in the source"
+    assert "variables left as they were, not in the source: " in str(found)
 
 
 def test_a_file_without_names(ladder_run, tmp_path):
@@ -139,7 +140,7 @@ def test_a_file_without_names(ladder_run, tmp_path):
     assert not found.names_known and found.matched == ("score/kernel",)
     assert "does not name its classes" in str(found)
     found = initialize(ladder_densenet(BLOCKS, 5), task("segmentation", list("abcde")), file)
-    assert found.random == {"score/kernel": "of another number of classes"}
+    assert found.left == {"score/kernel": "of another number of classes"}
     # Beside its run.json a file has names.
     found = initialize(model, task("segmentation", OLD), ladder_run / "best.keras")
     assert found.names_known and found.classes == tuple(OLD)
@@ -175,3 +176,16 @@ def test_several_scores_are_class_heads():
     assert set(task("segmentation", OLD).class_heads(model)) == {
         "score", "score_stride16", "score_stride8",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "here, there, pairs",
+    [
+        (["Car", "car"], ["car"], {1: 0}),  # the exact name, once
+        (["car"], ["Car", "CAR"], {}),  # none of two
+        (["Car", "CAR"], ["car"], {}),
+        (["Car", "Bus"], ["bus", "Car"], {0: 1, 1: 0}),
+    ],
+)
+def test_names_in_another_case_are_matched_where_that_is_unambiguous(here, there, pairs):
+    assert dict(initialization._Classes.matched(here, there).pairs) == pairs

@@ -100,7 +100,8 @@ def loaded(monkeypatch):
         splits = {"train": types.SimpleNamespace(num_examples=20)}
         splits["val"] = types.SimpleNamespace(num_examples=4)
         info = types.SimpleNamespace(metadata=metadata, features=features, splits=splits)
-        return types.SimpleNamespace(name=name, info=info)
+        config = types.SimpleNamespace(source=None)
+        return types.SimpleNamespace(name=name, info=info, builder_config=config)
 
     monkeypatch.setattr(datasets, "load", load)
     return calls
@@ -140,12 +141,13 @@ def test_other_splits_than_those_of_the_run_are_said(loaded, monkeypatch, capsys
     run_folder.load_dataset(facts, "toy", source="/copy")  # another dataset
     run_folder.load_dataset(facts_with(splits={}, mask_values=None))
     assert capsys.readouterr().out == ""
-    # as many images as then may be others: the first runs chose them by the ranks of hashes
-    monkeypatch.setattr(datasets, "is_hashed", lambda builder: True)
-    run_folder.load_dataset(facts_with(mask_values=None))
+    # As many images as then may be others.
+    monkeypatch.setattr(overlap, "digests", lambda source: {"train": "a", "val": "b"})
+    run_folder.load_dataset(facts_with(images={"train": "a", "val": "b"}))
+    run_folder.load_dataset(facts_with())  # the first runs did not record them
     assert capsys.readouterr().out == ""
-    run_folder.load_dataset(facts_with())
-    assert "by another rule than then" in capsys.readouterr().out
+    run_folder.load_dataset(facts_with(images={"train": "b", "val": "a"}))
+    assert "(20 train + 4 val images as then, but others)" in capsys.readouterr().out
 
 
 def test_a_dataset_without_what_the_task_reads_is_refused_before_it_is_prepared(loaded):
@@ -191,7 +193,8 @@ def split_builder(tmp_path):
 
 def run_on(builder, name, **arguments):
     source = builder.builder_config.source
-    facts = facts_with(name=name, source=source and str(source.root))
+    images = overlap.digests(source)
+    facts = facts_with(name=name, source=source and str(source.root), images=images)
     return facts | {"arguments": arguments}
 
 
@@ -229,17 +232,18 @@ def test_a_split_was_trained_on_if_one_picture_was(split_builder, trained, on):
 def test_another_configuration_may_hold_what_was_trained_on(split_builder, monkeypatch):
     fitted, both = split_builder("voc", **VOC), split_builder("both", train=["x"], val=["y"])
     both.builder_config.source.splits["val"] += fitted.builder_config.source.splits["train"]
-    images = overlap.images_in(fitted.builder_config.source)
-    monkeypatch.setattr(overlap, "images_of", lambda name, source: images)
+    monkeypatch.setattr(overlap, "source_of", lambda name, source: fitted.builder_config.source)
     facts = run_on(fitted, NAME)
     assert run_folder.trained_on(facts, both, "voc_detection/07+12", "val") is True
     assert run_folder.trained_on(facts, both, "voc_detection/07+12", "train") is False
 
 
 def test_copies_of_the_pictures_are_known_again(split_builder, toy_folder, tmp_path):
-    facts = facts_with(name="folder", source=str(toy_folder)) | {"arguments": {}}
+    source = overlap.source_of("folder", toy_folder)
+    images = overlap.digests(source)
+    facts = facts_with(name="folder", source=str(toy_folder), images=images) | {"arguments": {}}
     copied = split_builder("copy", val=[])
-    train, val = (overlap.images_of("folder", toy_folder)[split] for split in ("train", "val"))
+    train, val = (overlap.images_in(source, split) for split in ("train", "val"))
     for picture, trained in ((val[0], False), (train[0], True)):
         path = shutil.copy(picture, tmp_path / "copy")
         pair = files.Pair("copy", Path(path), Path(path))
@@ -247,13 +251,28 @@ def test_copies_of_the_pictures_are_known_again(split_builder, toy_folder, tmp_p
         assert run_folder.trained_on(facts, copied, "folder", "val") is trained
 
 
-def test_without_its_pictures_names_tell_of_its_own_dataset_alone(split_builder, tmp_path):
+def test_a_dataset_that_has_moved_is_known_by_the_names_of_its_pictures(split_builder, tmp_path):
     builder = split_builder("moved", **VOC)
     facts = run_on(builder, NAME, train_split="trainval")
     facts["dataset"]["source"] = str(tmp_path / "gone")
     found = {split: run_folder.trained_on(facts, builder, NAME, split) for split in VOC}
     assert found == {"train": True, "val": True, "trainval": True, "test": False}
     assert run_folder.trained_on(facts, builder, "voc_detection/voc2012", "test") is None
+    # Another folder, whose splits have the same names, tells nothing.
+    other = split_builder("other", train=["x"], val=["y"])
+    found = [run_folder.trained_on(facts, other, NAME, split) for split in ("train", "val")]
+    assert found == [None, None]
+
+
+def test_lists_that_were_edited_tell_of_what_is_left_alone(split_builder):
+    builder = split_builder("voc", **VOC)
+    facts = run_on(builder, NAME)
+    builder.builder_config.source.splits["train"][0] = builder.builder_config.source.splits[
+        "test"
+    ].pop()  # "c" is trained on now, and "a" was
+    assert run_folder.trained_on(facts, builder, NAME, "val") is None
+    del facts["dataset"]["images"]  # as of the first runs
+    assert run_folder.trained_on(facts, split_builder("voc", **VOC), NAME, "val") is None
 
 
 def test_drawn_pictures_have_no_files(split_builder):
@@ -280,6 +299,11 @@ def test_what_a_run_began_with_was_trained_on_pictures_too(split_builder, tmp_pa
     found = {split: run_folder.trained_on(third, builder, NAME, split) for split in VOC}
     # The second's own pictures, those of camvid, are not there to compare.
     assert found == {"train": None, "val": True, "trainval": True, "test": None}
+    (first / "best.keras").touch()
+    weighted = run_on(drawn_data(), "toy_streets", weights=str(first / "best.keras"))
+    assert run_folder.trained_on(weighted, builder, NAME, "val") is True
+    weighted["arguments"]["weights"] = "imagenet"
+    assert run_folder.trained_on(weighted, builder, NAME, "val") is False
     (first / "run.json").unlink()
     assert run_folder.trained_on(third, builder, NAME, "val") is None
     again = run_on(builder, NAME, initialize=str(second))
