@@ -13,12 +13,14 @@ from kerasdense.data import formats
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # of own data
 VAL_SHARE = 0.2  # of the images of own data that come without split lists, about
-SPLIT_FOLDERS = {  # names of sub-folders of the images that are splits
+SPLIT_NAMES = {  # of sub-folders of the images, and of lists, that are splits; in any case
     "train": "train",
+    "training": "train",
     "val": "val",
     "valid": "val",
     "validation": "val",
     "test": "test",
+    "testing": "test",
 }
 
 
@@ -160,16 +162,35 @@ def own_splits(dataset, root, pairs, images, lists, names):
     """
     if any(not path.name.startswith(".") for path in lists.glob("*.txt")):
         return listed_splits(lists, names, pairs, images)
-    folders = [name for name in SPLIT_FOLDERS if (images / name).is_dir()]
+    folders = _split_folders_in(images)
+    filled = {pair.name.split("/")[0] for pair in pairs}
+    empty = [name for name in folders if _split_of(name) != "train" and name not in filled]
+    if empty:
+        names = ", ".join(f"{name}/" for name in empty)
+        print(f"{dataset}: folders of '{images}' that hold no image are left out: {names}")
+        folders = [name for name in folders if name not in empty]
     if folders:
         return split_folders(dataset, images, folders, pairs)
     return hashed_splits(pairs, dataset, root, lists.relative_to(root))
 
 
+def _split_of(name):
+    """The split that a folder or list of this name is, or None."""
+    return SPLIT_NAMES.get(name.casefold())
+
+
+def _split_folders_in(images):
+    """The names of the sub-folders that are splits, train first."""
+    order = list(SPLIT_NAMES)
+    found = [path.name for path in images.iterdir() if _split_of(path.name) and path.is_dir()]
+    return sorted(found, key=lambda name: (order.index(name.casefold()), name))
+
+
 def listed_splits(folder, names, pairs, images):
     """Returns the `Splits` given by the lists `folder`/SPLIT.txt of pairs' names.
 
-    A name may carry the suffix of its image, or the flag of VOC's lists of one class (-1, 0, 1).
+    The name of a list is one of SPLIT_NAMES, in any case, or trainval. A name in it may carry the
+    suffix of its image, or the flag of VOC's lists of one class (-1, 0, 1).
 
     Args:
         folder: where the lists lie.
@@ -179,19 +200,20 @@ def listed_splits(folder, names, pairs, images):
 
     Raises:
         FileNotFoundError: no list of the first split, or a list names what is not there.
-        ValueError: an empty list, or splits that share images.
+        ValueError: an empty list, two lists of one split, or splits that share images.
     """
     by_name = {pair.name: pair for pair in pairs}
+    lists = _lists_in(folder, names)
     splits, origins = {}, {}
     for split in names:
-        path = folder / f"{split}.txt"
-        if not path.exists():
+        path = lists.get(split)
+        if path is None:
             if split != names[0]:
                 continue
             there = ", ".join(sorted(other.name for other in folder.glob("*.txt"))) or "no list"
             raise FileNotFoundError(
-                f"List '{path}' does not exist. Expected {', '.join(names)} (.txt), of which "
-                f"{split} must be there; found {there}."
+                f"List '{folder / split}.txt' does not exist. Expected {', '.join(names)} (.txt), "
+                f"of which {split} must be there; found {there}."
             )
         chosen = []
         for entry in read_list(path):
@@ -205,6 +227,22 @@ def listed_splits(folder, names, pairs, images):
         splits[split], origins[split] = chosen, path
     check_disjoint(splits, folder)
     return Splits(splits, origins, lists=tuple(origins.values()))
+
+
+def _lists_in(folder, names):
+    """The lists in a folder by the split, one of `names`, that their names say: {split: path}."""
+    found = {}
+    for path in sorted(folder.glob("*.txt")):
+        split = _split_of(path.stem) or path.stem.casefold()
+        if split not in names:
+            continue
+        if split in found:
+            raise ValueError(
+                f"'{folder}' holds both {found[split].name} and {path.name}: expected one list of "
+                f"the split {split}."
+            )
+        found[split] = path
+    return found
 
 
 def possible_names(entry):
@@ -223,15 +261,15 @@ def split_folders(dataset, images, folders, pairs):
     Args:
         dataset: its name, for messages.
         images: the folder of the images.
-        folders: the names of those sub-folders, some of SPLIT_FOLDERS.
+        folders: the names of those sub-folders, some of SPLIT_NAMES in any case.
         pairs: all pairs.
 
     Raises:
-        ValueError: no train/, two folders of one split, an empty one, or images beside them.
+        ValueError: no train/, two folders of one split, or images beside them.
     """
     splits, origins = {}, {}
     for name in folders:
-        split = SPLIT_FOLDERS[name]
+        split = _split_of(name)
         if split in splits:
             raise ValueError(
                 f"{dataset}: '{images}' holds both {origins[split].name}/ and {name}/: expected "

@@ -10,6 +10,7 @@ import dataclasses
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from kerasdense.data import datasets
 from kerasdense.data.augment import PADDING, warp
 from kerasdense.metrics.labels import IGNORE
 
@@ -36,7 +37,9 @@ class Split:
         splits, stored = self.builder.info.splits, self.builder.info.features
         if self.name not in splits:
             raise ValueError(
-                f"{self.builder.name} has no split '{self.name}'. It has: {', '.join(splits)}."
+                f"{self.builder.name} has no split '{self.name}'. It has: {', '.join(splits)}. "
+                "Choose another (--validation-split of fit, --split of other commands)"
+                f"{self._own_cure()}."
             )
         if not self.count:
             raise ValueError(f"The split '{self.name}' of {self.builder.name} is empty.")
@@ -46,6 +49,12 @@ class Split:
                 f"{self.builder.name} holds no {' and no '.join(missing)}, but "
                 f"{', '.join(self.features)} are to be read. It holds: {', '.join(stored)}."
             )
+
+    def _own_cure(self):
+        """How own data get a split that they do not have."""
+        if not datasets.has_own_classes(self.builder):
+            return ""
+        return f", or make it: images in images/{self.name}/, or a list splits/{self.name}.txt"
 
     @property
     def count(self):

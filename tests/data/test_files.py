@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 
 import pytest
 
@@ -126,6 +127,49 @@ def test_folders_of_the_images_are_the_splits(tmp_path, val, capsys):
     assert "are the splits: train 2, val 1, test 1 images" in line
 
 
+@pytest.mark.parametrize(
+    "train, val, test",
+    [
+        ("Train", "Val", "TEST"),
+        ("training", "Validation", "testing"),
+        ("TRAINING", "VALID", "Test"),
+    ],
+)
+def test_those_folders_may_be_written_otherwise(tmp_path, train, val, test, capsys):
+    for name in (f"{train}/a", f"{val}/b", f"{test}/c"):
+        touch(tmp_path / "images" / f"{name}.jpg")
+    splits = own_splits(tmp_path)
+    assert names_of(splits) == {"train": [f"{train}/a"], "val": [f"{val}/b"], "test": [f"{test}/c"]}
+    assert not splits.is_hashed
+    assert f"the folders {train}/, {val}/, {test}/ of" in capsys.readouterr().out
+    touch(tmp_path / "images" / "train" / "d.jpg")
+    with pytest.raises(ValueError, match="holds both .*/ and .*/: expected one folder of .* train"):
+        own_splits(tmp_path)
+
+
+def test_an_empty_folder_is_left_out_and_named(tmp_path, capsys):
+    touch(tmp_path / "images" / "train" / "a.jpg")
+    touch(tmp_path / "images" / "val" / "b.jpg")
+    touch(tmp_path / "images" / "test" / ".gitkeep")
+    assert names_of(own_splits(tmp_path)) == {"train": ["train/a"], "val": ["val/b"]}
+    out = capsys.readouterr().out
+    assert re.search(r"of '.*images' that hold no image are left out: test/\n", out)
+    (tmp_path / "images" / "val" / "b.jpg").unlink()
+    assert names_of(own_splits(tmp_path)) == {"train": ["train/a"]}
+    assert "val/, test/\n" in capsys.readouterr().out
+    # train is no folder to be left out
+    (tmp_path / "images" / "train" / "a.jpg").unlink()
+    assert names_of(own_splits(tmp_path)) == {"train": []}
+
+
+def test_images_beside_empty_folders_alone_are_split_by_a_hash(tmp_path, capsys):
+    for name in "abc":
+        touch(tmp_path / "images" / f"{name}.jpg")
+    (tmp_path / "images" / "val").mkdir()
+    assert own_splits(tmp_path).is_hashed
+    assert "no image" in capsys.readouterr().out
+
+
 def test_images_beside_those_folders_are_named(tmp_path):
     touch(tmp_path / "images" / "train" / "a.jpg")
     touch(tmp_path / "images" / "more" / "b.jpg")
@@ -166,6 +210,19 @@ def test_lists_with_suffixes_and_flags(tmp_path):
     assert splits.lists == (lists / "train.txt", lists / "val.txt")
     (lists / "val.txt").write_text("g.jpg\n")
     with pytest.raises(FileNotFoundError, match="names 'g.jpg', but there is no image"):
+        own_splits(tmp_path)
+
+
+def test_lists_may_be_written_otherwise(tmp_path):
+    for name in "abcd":
+        touch(tmp_path / "images" / f"{name}.jpg")
+    lists = tmp_path / "splits"
+    for name, entry in (("Training", "a"), ("VAL", "b"), ("test", "c"), ("notes", "x"), ("a", "y")):
+        touch(lists / f"{name}.txt").write_text(f"{entry}\n")
+    splits = own_splits(tmp_path)
+    assert names_of(splits) == {"train": ["a"], "val": ["b"], "test": ["c"]}
+    touch(lists / "valid.txt").write_text("d\n")
+    with pytest.raises(ValueError, match="holds both VAL.txt and valid.txt.*one list"):
         own_splits(tmp_path)
 
 

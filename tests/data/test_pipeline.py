@@ -260,7 +260,8 @@ def test_what_a_dataset_does_not_hold_is_named(builder):
     words = "folder holds no boxes and no labels and no difficult, but .* It holds: image, file_nam"
     with pytest.raises(ValueError, match=words):
         Split(builder, "val", BOXES)
-    with pytest.raises(ValueError, match="folder has no split 'test'. It has: train, val"):
+    words = "folder has no split 'test'. It has: train, val. .*--validation-split of fit"
+    with pytest.raises(ValueError, match=words + ".*images/test/, or a list splits/test.txt"):
         Split(builder, "test", MASKS)
 
 
