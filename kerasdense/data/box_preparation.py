@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 import tensorflow_datasets as tfds
 
-from kerasdense.data import classes, files, formats, preparation, reading
+from kerasdense.data import classes, files, formats, preparation, reading, turning
 
 WITHOUT_OBJECTS = "an image without objects needs an annotation without <object>"
 
@@ -30,15 +30,19 @@ class Objects:
 
 
 class Tally:
-    """Counts the boxes of a split and all that was odd about them, with the first place of each."""
+    """Counts the boxes of a split and all that was odd about them, with the first place of each.
 
-    def __init__(self, split, class_names):
+    `convention`: the `turning.Convention` by which its boxes are read.
+    """
+
+    def __init__(self, split, class_names, convention=None):
         self.split = split
         self.class_names = class_names
+        self.convention = convention or turning.Convention()
         self.images = 0
         self.images_without_objects = 0
-        self.difficult = 0
         self.boxes_of_class = np.zeros(len(class_names), np.int64)
+        self.difficult_of_class = np.zeros(len(class_names), np.int64)
         self.overhang = 0.0  # pixels: the farthest that a clipped box stuck out
         self.odd = {}  # what: [how many, name of the first]
 
@@ -51,14 +55,16 @@ class Tally:
         """Counts an image and its objects that were kept: labels int64 [N], difficult bool [N]."""
         self.images += 1
         self.images_without_objects += not len(labels)
-        self.difficult += int(difficult.sum())
         np.add.at(self.boxes_of_class, labels, 1)
+        np.add.at(self.difficult_of_class, labels[difficult], 1)
 
     def describe(self):
-        """Returns such as "train 205 images, 2803 boxes, dropped boxes without area: 1 (...)"."""
+        """Returns such as "train 205 images, 2200 boxes, dropped boxes without area: 1 (...);
+        objects: RBC 2000, WBC 200".
+        """
         boxes = f"{self.boxes_of_class.sum()} boxes"
-        if self.difficult:
-            boxes += f" ({self.difficult} difficult)"
+        if self.difficult_of_class.any():
+            boxes += f" ({self.difficult_of_class.sum()} difficult)"
         parts = [f"{self.split} {self.images} images", boxes]
         if self.images_without_objects:
             parts.append(f"images without objects: {self.images_without_objects}")
@@ -69,7 +75,8 @@ class Tally:
         absent = [name for name, count in zip(self.class_names, self.boxes_of_class) if not count]
         if absent and self.split == "train":
             parts.append(f"classes without a box: {' '.join(absent)}")
-        return ", ".join(parts)
+        objects = zip(self.class_names, self.boxes_of_class)
+        return f"{', '.join(parts)}; objects: {', '.join(f'{name} {n}' for name, n in objects)}"
 
 
 def box_features():
@@ -137,7 +144,8 @@ def generate_examples(builder, split, pairs, read_objects):
     Raises:
         ValueError: naming the file that is at fault; or training images without any object.
     """
-    tally = Tally(split, builder.info.metadata["class_names"])
+    convention = turning.convention_of(builder, lambda pair: read_objects(pair).size)
+    tally = Tally(split, builder.info.metadata["class_names"], convention)
     for pair in pairs:
         yield pair.name, encode_example(pair, read_objects(pair), tally)
     if split == "train" and not tally.boxes_of_class.any():
@@ -145,6 +153,18 @@ def generate_examples(builder, split, pairs, read_objects):
             f"{builder.name}: there is nothing to learn, expected objects in '{split}', received "
             f"none in {tally.describe()}. Check the annotations."
         )
+    record(builder, tally)
+
+
+def record(builder, tally):
+    """Keeps the counts of a split in the metadata of the builder, and says them when it is done.
+
+    `objects`: {split: those of each class}; `difficult_objects`: of them, {split: ...} likewise.
+    """
+    metadata = builder.info.metadata
+    metadata.setdefault("objects", {})[tally.split] = tally.boxes_of_class.tolist()
+    difficult = tally.difficult_of_class.tolist()
+    metadata.setdefault("difficult_objects", {})[tally.split] = difficult
     builder.builder_config.notes.append(tally.describe())
 
 
@@ -152,14 +172,14 @@ def encode_example(pair, objects, tally):
     """Reads the image of a pair and encodes it with its boxes, for `box_features`.
 
     Boxes become relative to the image's own size, whatever size is stated, and are clipped to it;
-    boxes without area or wholly outside are dropped. Boxes whose stated size is that of the stored
-    pixels of an image that is turned by EXIF, where it differs, are turned with it.
+    boxes without area or wholly outside are dropped. Boxes that were drawn on the stored pixels of
+    an image that is turned by EXIF, by `Tally.convention`, are turned with it.
 
     Raises:
         ValueError: an unreadable image.
     """
     photo = reading.read_image(pair.image)
-    is_of_stored = photo.is_of_stored(objects.size)
+    is_of_stored = tally.convention.is_of_stored(photo, objects.size)
     upright = objects.boxes
     if is_of_stored:
         upright = reading.turned_boxes(upright, photo.stored_size, photo.orientation)
@@ -178,10 +198,16 @@ def encode_example(pair, objects, tally):
     tally.add_odd("dropped boxes outside", (objects.has_area & ~is_inside).sum(), pair.name)
     tally.add_odd("clipped boxes", is_clipped.sum(), pair.name)
     tally.overhang = max(tally.overhang, overhang[is_clipped].max(initial=0.0))
-    is_wrong = not is_of_stored and objects.size != photo.size
+    is_wrong = objects.size != (photo.stored_size if is_of_stored else photo.size)
     tally.add_odd("stated size absent or wrong", is_wrong, pair.name)
     tally.add_odd("pictures turned by EXIF orientation", photo.orientation != 1, pair.name)
-    tally.add_odd("annotations of the stored pixels turned with them", is_of_stored, pair.name)
+    with_them = "annotations of the stored pixels turned with them"
+    tally.add_odd(with_them, bool(is_of_stored), pair.name)
+    unknown = (
+        "turned, but whether their boxes were drawn on the upright picture, as is supposed, is "
+        "unknown"
+    )
+    tally.add_odd(unknown, is_of_stored is None, pair.name)
     return {
         "image": photo.encoded,
         "boxes": boxes[kept],

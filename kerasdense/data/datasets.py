@@ -5,7 +5,8 @@ class index, 255 = ignore. Detection, N objects (may be 0): `boxes` float32 [N, 
 the image (0..1, continuous), `labels` int64 [N], `difficult` bool [N]. Images are upright: turned
 by their EXIF orientation, and their truth with them.
 `builder.info.metadata` holds `class_names` (list of str) and `palette` (list of [r, g, b]); where
-there are masks, `pixels` {split: those of each class, then those ignored} and `stored_values`.
+there are masks, `pixels` {split: those of each class, then those ignored} and `stored_values`;
+where there are boxes, `objects` {split: those of each class} and, of them, `difficult_objects`.
 toy_streets has both kinds; its `box_class_names` and `box_palette` are for boxes. A builder's TRUTH
 names the features by which its kind is known.
 """
@@ -45,7 +46,7 @@ def load(name, source=None, prepared_dir=None, mask_values=None):
     The prepared form lies in prepared_dir/DATASET/CONFIG-FINGERPRINT/VERSION, the fingerprint
     being made of the source's path and its files' names, sizes and times: a source that was edited
     is prepared anew. One line says where it lies; when it is prepared, another for each split what
-    its masks show, or what was odd about its boxes. Nothing in the source is written.
+    its masks show, or its boxes and what was odd about them. Nothing in the source is written.
 
     Args:
         name: "camvid", or with a configuration "cityscapes/ladder"; the first is the default.
@@ -132,6 +133,36 @@ def unseen_classes(builder, split):
         return None
     names, _ = classes(builder, "mask")
     return [name for name, count in zip(names, pixels) if not count]
+
+
+def check_objects(builder, split, is_training=False):
+    """Names classes of which the objects of a split to be trained on are none.
+
+    A dataset that does not tell passes, and so does a split that it does not have.
+
+    Raises: ValueError if there is no object in it to learn, or none that counts to measure.
+    """
+    metadata = builder.info.metadata
+    objects = metadata.get("objects", {}).get(split)
+    if objects is None:
+        return
+    difficult = sum(metadata["difficult_objects"][split])
+    if not any(objects) or (sum(objects) == difficult and not is_training):
+        only = f", but {difficult} difficult ones, which do not count" if difficult else ""
+        what, flags = "measure", "--validation-split of fit, --split of evaluate"
+        if is_training:
+            what, flags = "learn", "--train-split"
+        cure = f"Choose another split ({flags})"
+        if has_own_classes(builder):
+            cure += f", or images with objects for '{split}' (splits/{split}.txt)"
+        raise ValueError(
+            f"The images of the split '{split}' of {builder.name} show no object{only}: there is "
+            f"nothing to {what}. {cure}."
+        )
+    names, _ = classes(builder, "box")
+    absent = ", ".join(name for name, count in zip(names, objects) if not count)
+    if absent and is_training:
+        print(f"{builder.name}: no object of the split '{split}' is of {absent}: not learned")
 
 
 def _with_mask_values(source, values):

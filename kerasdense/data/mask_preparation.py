@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from kerasdense.data import preparation, reading
+from kerasdense.data import preparation, reading, turning
 from kerasdense.metrics.labels import IGNORE
 
 INVALID = -1  # entry of a label table: this value must not occur
@@ -33,15 +33,20 @@ class Labels:
 
 
 class Tally:
-    """Counts the pixels of a split's label maps by class, and what was odd about its images."""
+    """Counts the pixels of a split's label maps by class, and what was odd about its images.
 
-    def __init__(self, split, class_names):
+    `convention`: the `turning.Convention` by which its label maps are read.
+    """
+
+    def __init__(self, split, class_names, convention=None):
         self.split = split
         self.class_names = class_names
+        self.convention = convention or turning.Convention()
         self.images = 0
         self.pixels = np.zeros(len(class_names) + 1, np.int64)  # the last: ignored
         self.stored = np.zeros(256, np.int64)  # pixels by the value in the file
         self.turned = self.turned_masks = 0
+        self.unknown = []  # names of those turned whose label maps may be of the stored pixels
         self.small = []  # names
 
     def add(self, name, values, classes):
@@ -53,10 +58,12 @@ class Tally:
         if min(classes.shape) < MINIMUM_SIDE:
             self.small.append(name)
 
-    def add_turned(self, photo, is_mask_turned):
-        """Counts a `reading.Photo` that was turned, alone or with its mask."""
+    def add_turned(self, name, photo, is_mask_turned):
+        """Counts a `reading.Photo` that was turned, alone or with its mask; None: it is unknown."""
         self.turned += photo.orientation != 1
-        self.turned_masks += is_mask_turned
+        self.turned_masks += bool(is_mask_turned)
+        if is_mask_turned is None:
+            self.unknown.append(name)
 
     def describe(self):
         """Returns such as "train 8 images, pixels: sky 60.0 %, car 30.0 %, ignored 10.0 %"."""
@@ -69,13 +76,23 @@ class Tally:
                 f"; pictures that carry an EXIF orientation and were turned: {self.turned}, masks "
                 f"drawn on the stored pixels and turned with them: {self.turned_masks}"
             )
+        if self.unknown:
+            text += (
+                "; turned, but whether their masks were drawn on the upright picture, as is "
+                f"supposed, is unknown: {_named(self.unknown)}"
+            )
         if self.small:
-            names = ", ".join(self.small[:NAMED]) + (", ..." if len(self.small) > NAMED else "")
             text += (
                 f"; images with a side under {MINIMUM_SIDE} pixels, which are padded where a "
-                f"network meets them whole: {len(self.small)} ({names})"
+                f"network meets them whole: {_named(self.small)}"
             )
         return text
+
+
+def _named(names):
+    """Returns such as "5 (a, b, c, ...)"."""
+    more = ", ..." if len(names) > NAMED else ""
+    return f"{len(names)} ({', '.join(names[:NAMED])}{more})"
 
 
 def _percent(share):
@@ -117,7 +134,12 @@ def read_mask(path):
     Raises:
         ValueError: unreadable, truncated, colored, 16-bit or stored with loss.
     """
-    data, image, _ = reading.open_image(path, "Label map")
+    return _read_mask(path)[0]
+
+
+def _read_mask(path):
+    """As `read_mask`, with the EXIF orientation of the file: (values, 1 to 8)."""
+    data, image, orientation = reading.open_image(path, "Label map")
     if image.format in ("JPEG", "MPO"):
         raise ValueError(
             f"Label map '{path}' is a JPEG file, whose compression alters class indices. Save it "
@@ -133,7 +155,7 @@ def read_mask(path):
     depth = reading.png_bit_depth(data)
     if image.mode == "L" and depth in (2, 4):  # Pillow stretches 2- and 4-bit gray to 0..255
         values //= 255 // (2**depth - 1)
-    return values
+    return values, orientation
 
 
 def to_classes(values, labels, path):
@@ -175,24 +197,34 @@ def _describe(table):
 def read_pair(pair, tally):
     """Reads an image and its label map, both upright: (`reading.Photo`, values uint8 [H, W]).
 
-    A label map of the size of the stored pixels, where that differs, is turned with the image.
+    A label map that was drawn on the stored pixels, by `Tally.convention`, is turned with its
+    image. One with an orientation of its own was turned by that.
 
     Raises:
         ValueError: an unreadable file, or a label map of another size.
     """
     photo = reading.read_image(pair.image)
-    values = read_mask(pair.truth)  # [H, W]
-    is_of_stored = photo.is_of_stored(values.shape)
+    values, own_orientation = _read_mask(pair.truth)  # [H, W]
+    height, width = values.shape
+    is_of_stored = False
+    if own_orientation == 1:
+        is_of_stored = tally.convention.is_of_stored(photo, values.shape)
     if is_of_stored:
         values = np.asarray(reading.turned(Image.fromarray(values), photo.orientation))
     if values.shape != photo.size:
-        (height, width), (image_height, image_width) = values.shape, photo.size
+        image_height, image_width = photo.size
         raise ValueError(
             f"Mask '{pair.truth}' is {width}x{height} but its image '{pair.image}' is "
             f"{image_width}x{image_height}: both must have one size (width x height)."
         )
-    tally.add_turned(photo, is_of_stored)
+    tally.add_turned(pair.name, photo, is_of_stored)
     return photo, values
+
+
+def _drawn_size(pair):
+    """(height, width) of a label map; None where it has an orientation of its own."""
+    orientation, size = reading.read_header(pair.truth)
+    return size if orientation == 1 else None
 
 
 def encode_example(pair, labels, tally):
@@ -234,7 +266,8 @@ def generate_examples(builder, split, pairs, labels, encode_pair=None):
     Raises:
         ValueError: naming the file that is at fault; or label maps that teach nothing.
     """
-    tally = Tally(split, builder.info.metadata["class_names"])
+    convention = turning.convention_of(builder, _drawn_size)
+    tally = Tally(split, builder.info.metadata["class_names"], convention)
     encode_pair = encode_pair or encode_example
     for pair in pairs:
         yield pair.name, encode_pair(pair, labels, tally)

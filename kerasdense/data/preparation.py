@@ -16,10 +16,12 @@ import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
 from kerasdense.data.files import Source
+from kerasdense.data.turning import Convention
 
 # Of the prepared form of every dataset, a number for all: old forms are left alone and made anew.
 # 2.0.0: images are upright by EXIF, masks are counted, own data are split by a threshold.
-VERSION = tfds.core.Version("2.0.0")
+# 2.1.0: what truth was drawn on is told by other pictures, too; objects are counted.
+VERSION = tfds.core.Version("2.1.0")
 
 
 @dataclasses.dataclass(eq=False)
@@ -29,6 +31,7 @@ class SourceConfig(tfds.core.BuilderConfig):
     kind: str = ""  # the name without the fingerprint, such as "ladder"
     source: Source | None = None
     notes: list[str] = dataclasses.field(default_factory=list)  # of a builder at work, to print
+    convention: Convention | None = None  # of a builder at work, see `turning.convention_of`
 
 
 def dataset_info(builder, class_names, palette, features):

@@ -8,6 +8,7 @@ import io
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH
 
 EXIF_ORIENTATION = ExifTags.Base.Orientation
 # What turns a picture of an orientation upright: whether its axes change places (5 to 8), then
@@ -45,13 +46,6 @@ class Photo:
         """(height, width) of the pixels as the file stores them."""
         return self.size[::-1] if self.orientation >= 5 else self.size
 
-    def is_of_stored(self, size):
-        """Whether ground truth for a picture of `size` (height, width) is for the stored pixels.
-
-        Where both sizes are equal it is for the upright picture.
-        """
-        return size == self.stored_size != self.size
-
 
 def open_image(path, role):
     """Returns (bytes, PIL image, orientation): completely decoded, upright.
@@ -80,6 +74,24 @@ def open_image(path, role):
             "again from the original."
         ) from None
     return data, image, orientation if orientation in MIRRORED else 1
+
+
+def read_header(path):
+    """(orientation, (height, width) of the stored pixels) of an image file; nothing is decoded.
+
+    (1, None) of a file that is no image: `open_image` says so. A PNG whose EXIF entry stands after
+    its pixels counts as upright here.
+    """
+    try:
+        with Image.open(path) as image:
+            # The method of PngImageFile decodes the picture where there is no EXIF.
+            orientation = Image.Image.getexif(image).get(EXIF_ORIENTATION, 1)
+            width, height = image.size
+            if hasattr(image, "tag_v2"):  # of TIFF Pillow gives the size of the upright picture
+                width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
+    except (OSError, SyntaxError, ValueError, KeyError, Image.DecompressionBombError):
+        return 1, None
+    return orientation if orientation in MIRRORED else 1, (height, width)
 
 
 def turned(image, orientation):

@@ -81,6 +81,12 @@ class Classification(Task):
 
         return dict.fromkeys(heads(model, model.output), 0)
 
+    def check_data(self, builder, split, is_training=False):
+        """As of `Task`: refuses a split without objects, and names classes that are not shown."""
+        from kerasdense.data import datasets
+
+        datasets.check_objects(builder, split, is_training)
+
     def targets(self, model):
         return image_labels(len(self.class_names))
 

@@ -93,6 +93,12 @@ class Detection(Task):
         maps = predictions_of(model).input  # those of classes, then those of boxes
         return dict.fromkeys(heads(model, maps[: len(maps) // 2]), 1)
 
+    def check_data(self, builder, split, is_training=False):
+        """As of `Task`: refuses a split without objects, and names classes that are not shown."""
+        from kerasdense.data import datasets
+
+        datasets.check_objects(builder, split, is_training)
+
     def targets(self, model):
         from kerasdense.boxes.anchors import encode_targets
 

@@ -182,11 +182,11 @@ def test_odd_objects_survive_and_are_counted_in_one_line(own_tree, tmp_path, cap
         "dropped boxes outside: 2 (first: day/3), stated size absent or wrong: 2 (first: day/5), "
         "pictures turned by EXIF orientation: 1 (first: day/7), annotations of the stored pixels "
         "turned with them: 1 (first: day/7), farthest overhang: 6 pixels, "
-        "classes without a box: other"
+        "classes without a box: other; objects: other 0, thing 7"
     )
     assert lines[2] == (
         "folder_detection/default: val 2 images, 1 boxes, images without objects: 1, "
-        "stated size absent or wrong: 1 (first: day/8)"
+        "stated size absent or wrong: 1 (first: day/8); objects: other 0, thing 1"
     )
     found = examples(builder, "train")
     np.testing.assert_allclose(
@@ -246,6 +246,62 @@ def test_boxes_and_pictures_are_upright(own_tree, tmp_path, orientation, drawn_o
     with_them = "annotations of the stored pixels turned with them: 1 (first: day/8)"
     assert (with_them in line) == (drawn_on == "stored" and orientation >= 5)
     assert ("stated size absent" in line) == (drawn_on == "unknown")
+
+
+@pytest.mark.parametrize("drawn_on", ["upright", "stored"])
+def test_pictures_turned_by_a_quarter_tell_what_the_other_boxes_were_drawn_on(
+    own_tree, tmp_path, drawn_on, capsys
+):
+    def write(stem, orientation, size, stored_thing):
+        image = Image.fromarray(np.zeros((*size[::-1], 3), np.uint8))
+        (own_tree / "images" / "day" / f"{stem}.jpg").unlink()
+        image.save(own_tree / "images" / "day" / f"{stem}.png", exif=exif_turned(orientation))
+        thing = THING if drawn_on == "upright" else ("thing", *stored_thing)
+        upright = size[::-1] if orientation >= 5 else size
+        size = upright if drawn_on == "upright" else size
+        write_xml(own_tree / "annotations" / "day" / f"{stem}.xml", thing, size=size)
+
+    # THING is x 2 to 12, y 1 to 10. Upside down, 20x10: x 20 - 12 to 18, y 0 to 9. Mirrored left to
+    # right: x 8 to 18. A square of 20 that is shown turned by a quarter to the right: x' = 20 - y
+    # and y' = x of the stored, so x = y' is 1 to 10 and y = 20 - x' is 8 to 18.
+    write(0, 3, (20, 10), (9, 1, 18, 9))
+    write(1, 2, (20, 10), (9, 2, 18, 10))
+    write(2, 6, (20, 20), (2, 9, 10, 18))
+    write(9, 6, (10, 20), (2, 9, 10, 18))  # in val; it tells: 10x20 stored, 20x10 upright
+    builder = datasets.load("folder_detection", own_tree, tmp_path / "prepared")
+    found = examples(builder, "train") | examples(builder, "val")
+    for name in ("day/0", "day/1", "day/9"):
+        np.testing.assert_allclose(found[name]["boxes"], [THING_BOX], rtol=1e-6, err_msg=name)
+    np.testing.assert_allclose(found["day/2"]["boxes"], [[0.1, 0.05, 0.6, 0.5]], rtol=1e-6)
+    line = capsys.readouterr().out.splitlines()[-2]
+    assert ("turned with them: 3 (first: day/0)" in line) == (drawn_on == "stored")
+    assert "unknown" not in line and "stated size" not in line
+
+
+def test_where_nothing_tells_boxes_count_as_upright_and_are_named(own_tree, tmp_path, capsys):
+    save_image(own_tree / "images" / "day" / "3.jpg", exif=exif_turned(3))
+    save_image(own_tree / "images" / "day" / "5.jpg", exif=exif_turned(2))
+    builder = datasets.load("folder_detection", own_tree, tmp_path / "prepared")
+    for name in ("day/3", "day/5"):
+        np.testing.assert_allclose(examples(builder, "train")[name]["boxes"], [THING_BOX])
+    line = capsys.readouterr().out.splitlines()[-2]
+    words = "turned, but whether their boxes were drawn on the upright picture, as is supposed, is "
+    assert words + "unknown: 2 (first: day/3)" in line
+
+
+def test_objects_are_counted_by_class_and_known_later(own_tree, tmp_path, capsys):
+    write_xml(own_tree / "annotations" / "day" / "0.xml", THING, (*THING, 1), ("other", 1, 1, 9, 9))
+    write_xml(own_tree / "annotations" / "day" / "8.xml")
+    for what in ("preparing", "reusing"):
+        builder = datasets.load("folder_detection", own_tree, tmp_path / "prepared")
+        out = capsys.readouterr().out
+        assert what in out
+        # eight pictures of a thing, of which one shows two and another class; val: one of two
+        assert builder.info.metadata["objects"] == {"train": [1, 9], "val": [0, 1]}
+        assert builder.info.metadata["difficult_objects"] == {"train": [0, 1], "val": [0, 0]}
+        assert ("train 8 images, 10 boxes (1 difficult); objects: other 1, thing 9\n" in out) == (
+            what == "preparing"
+        )
 
 
 def test_boxes_that_vanish_in_float32_are_dropped():

@@ -508,11 +508,68 @@ def test_masks_and_pictures_are_upright(own_tree, tmp_path, orientation, drawn_o
     assert (counted in line) == (orientation != 1) and ("EXIF" in line) == (orientation != 1)
 
 
+def write_turned(root, stem, orientation, drawn_on, side=(HEIGHT, WIDTH)):
+    """An upright picture of `side` with a mask, both stored in `orientation`, in own_tree's form.
+
+    Returns the mask of the upright picture.
+    """
+    exif = Image.Exif()
+    exif[reading.EXIF_ORIENTATION] = orientation
+    image = np.zeros((*side, 3), np.uint8)
+    mask = np.zeros(side, np.uint8)
+    mask[0, :2] = 1  # not symmetric
+    path = root / "images" / "day" / f"{stem}.png"
+    Image.fromarray(store(image, orientation)).save(path, exif=exif)
+    kept = store(mask, orientation) if drawn_on == "stored" else mask
+    save(Image.fromarray(kept), root / "masks" / "day" / f"{stem}.png")
+    return mask
+
+
+UNKNOWN = "turned, but whether their masks were drawn on the upright picture, as is supposed, is "
+
+
+@pytest.mark.parametrize("drawn_on", ["upright", "stored"])
+def test_pictures_turned_by_a_quarter_tell_what_the_other_masks_were_drawn_on(
+    own_tree, tmp_path, drawn_on, capsys
+):
+    expected = {}
+    for stem, orientation in enumerate((2, 3, 4)):
+        expected[f"day/{stem}"] = write_turned(own_tree, stem, orientation, drawn_on)
+    expected["day/3"] = write_turned(own_tree, 3, 6, drawn_on, (70, 70))  # a square
+    write_turned(own_tree, 4, 8, drawn_on)  # in val: all splits are asked
+    found = examples(datasets.load("folder", own_tree, tmp_path / "prepared"), "train")
+    for name, mask in expected.items():
+        np.testing.assert_array_equal(found[name]["mask"][..., 0], mask, err_msg=name)
+    line = capsys.readouterr().out.splitlines()[-2]
+    turned = 4 if drawn_on == "stored" else 0
+    assert f"masks drawn on the stored pixels and turned with them: {turned}" in line
+    assert "unknown" not in line
+
+
+@pytest.mark.parametrize("others", [(), ("upright", "stored")])
+def test_where_nothing_tells_masks_count_as_upright_and_are_named(
+    own_tree, tmp_path, others, capsys
+):
+    expected = {
+        f"day/{stem}": write_turned(own_tree, stem, orientation, "upright")
+        for stem, orientation in ((0, 3), (1, 2), (2, 4), (3, 3))
+    }
+    for stem, drawn_on in zip((5, 6), others):
+        expected[f"day/{stem}"] = write_turned(own_tree, stem, 6, drawn_on)
+    found = examples(datasets.load("folder", own_tree, tmp_path / "prepared"), "train")
+    for name, mask in expected.items():
+        np.testing.assert_array_equal(found[name]["mask"][..., 0], mask, err_msg=name)
+    out = capsys.readouterr().out
+    assert UNKNOWN + "unknown: 4 (day/0, day/1, day/2, ...)" in out
+
+
 def test_a_mask_that_carries_an_orientation_is_a_picture_too(own_tree, tmp_path):
     exif = Image.Exif()
     exif[reading.EXIF_ORIENTATION] = 3  # upside down, and no size tells
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[0, 0] = 1
+    write_turned(own_tree, 0, 6, "stored")  # another was drawn on stored pixels
+    Image.fromarray(np.asarray(photo())).save(own_tree / "images" / "day" / "4.png", exif=exif)
     Image.fromarray(mask[::-1, ::-1]).save(own_tree / "masks" / "day" / "4.png", exif=exif)
     builder = datasets.load("folder", own_tree, tmp_path / "prepared")
     np.testing.assert_array_equal(examples(builder, "val")["day/4"]["mask"][..., 0], mask)
@@ -687,6 +744,49 @@ def test_folders_of_the_images_are_splits(own_tree, tmp_path):
     assert not datasets.is_hashed(builder)
 
 
+def counted(train, val, difficult=(0, 0), own=True):
+    """A builder of a prepared dataset with these objects of cats and dogs."""
+    metadata = {
+        "class_names": ["cat", "dog"],
+        "palette": [[200, 30, 30], [30, 30, 200]],
+        "objects": {"train": train, "val": val},
+        "difficult_objects": {"train": list(difficult), "val": list(difficult)},
+    }
+    source = files.Source(Path("mine"), {}, class_names=("cat", "dog") if own else ())
+    info = types.SimpleNamespace(metadata=metadata)
+    config = types.SimpleNamespace(source=source)
+    return types.SimpleNamespace(name="mine", info=info, builder_config=config)
+
+
+def test_a_split_without_objects_teaches_and_measures_nothing():
+    words = "split 'train' of mine show no object: .*to learn.*train-split.*splits/train.txt"
+    with pytest.raises(ValueError, match=words):
+        datasets.check_objects(counted([0, 0], [1, 1]), "train", is_training=True)
+    words = "split 'val' of mine show no object: .*nothing to measure.*validation-split.*--split"
+    with pytest.raises(ValueError, match=words + ".*splits/val.txt"):
+        datasets.check_objects(counted([1, 1], [0, 0]), "val")
+    with pytest.raises(ValueError, match=words + r" of evaluate\)\.$"):
+        datasets.check_objects(counted([1, 1], [0, 0], own=False), "val")
+    # Difficult ones are learned, but do not count.
+    difficult = counted([1, 1], [1, 1], difficult=(1, 1))
+    datasets.check_objects(difficult, "train", is_training=True)
+    with pytest.raises(ValueError, match="no object, but 2 difficult ones, which do not count:"):
+        datasets.check_objects(difficult, "val")
+
+
+def test_classes_without_objects_are_named_where_they_are_to_be_learned(capsys):
+    builder = counted([3, 0], [0, 1])
+    datasets.check_objects(builder, "train", is_training=True)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line == "mine: no object of the split 'train' is of dog: not learned"
+    datasets.check_objects(builder, "val")
+    # what the dataset does not tell, or does not have
+    datasets.check_objects(builder, "test", is_training=True)
+    del builder.info.metadata["objects"]
+    datasets.check_objects(builder, "train", is_training=True)
+    assert capsys.readouterr().out == ""
+
+
 def test_what_a_dataset_holds_is_checked_by_its_name():
     masks, boxes = ("image", "mask", "file_name"), ("image", "boxes", "labels")
     with pytest.raises(
@@ -832,11 +932,13 @@ def test_visible_boxes_by_hand():
     assert boxes.shape == (0, 4) and labels.shape == (0,)
 
 
-def test_toy_streets_prepared(tmp_path, monkeypatch):
+def test_toy_streets_prepared(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(toy_streets, "SPLIT_SIZES", {"train": 3, "val": 2})
     builder = datasets.load("toy_streets", prepared_dir=tmp_path / "prepared")
     assert builder.info.metadata["box_class_names"] == ["car", "pedestrian"]
     assert builder.info.metadata["box_palette"] == [[30, 80, 200], [220, 30, 60]]
+    objects = builder.info.metadata["objects"]
+    assert builder.info.metadata["difficult_objects"] == {"train": [0, 0], "val": [0, 0]}
     found = examples(builder, "val")
     assert sorted(found) == ["val_000", "val_001"]
     for index, example in enumerate(found[name] for name in sorted(found)):
@@ -846,6 +948,11 @@ def test_toy_streets_prepared(tmp_path, monkeypatch):
         np.testing.assert_array_equal(example["boxes"], boxes)
         np.testing.assert_array_equal(example["labels"], labels)
         np.testing.assert_array_equal(example["difficult"], np.zeros(len(labels), bool))
+    labels = np.concatenate([example["labels"] for example in found.values()])
+    assert objects["val"] == np.bincount(labels, minlength=2).tolist()
+    val = f"val 2 images, {len(labels)} boxes"
+    assert val in (out := capsys.readouterr().out)
+    assert f"; objects: car {objects['val'][0]}, pedestrian {objects['val'][1]}\n" in out
 
 
 # --- real data ---------------------------------------------------------------------------------

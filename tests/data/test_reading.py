@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from kerasdense.data import reading
 
@@ -124,13 +124,22 @@ def test_maps_and_boxes_are_turned_with_the_picture(orientation):
     np.testing.assert_array_equal(np.asarray(turned), upright)
 
 
-def test_truth_of_the_stored_pixels_is_known_by_its_size():
-    image = Image.new("RGB", (WIDTH, HEIGHT))
-    for orientation in STORED:
-        photograph = reading.Photo(b"", image, orientation)
-        assert photograph.is_of_stored((WIDTH, HEIGHT)) == (orientation >= 5)
-        # where both sizes are equal, truth is of the upright picture
-        for size in ((HEIGHT, WIDTH), (1, 1), None):
-            assert not photograph.is_of_stored(size)
-        square = reading.Photo(b"", Image.new("RGB", (7, 7)), orientation)
-        assert not square.is_of_stored((7, 7))
+@every_orientation
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
+def test_a_header_tells_orientation_and_size_without_pixels(
+    tmp_path, orientation, suffix, monkeypatch
+):
+    stored = STORED[orientation](np.asarray(photo()))
+    path = tmp_path / f"x.{suffix}"
+    Image.fromarray(stored).save(path, exif=oriented(orientation))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)  # nothing is decoded
+    assert reading.read_header(path) == (orientation, stored.shape[:2])
+
+
+def test_a_header_of_what_is_no_image_tells_nothing(tmp_path, monkeypatch):
+    (tmp_path / "x.jpg").write_text("no image")
+    assert reading.read_header(tmp_path / "x.jpg") == (1, None)
+    assert reading.read_header(tmp_path / "absent.jpg") == (1, None)
+    photo().save(tmp_path / "x.png")  # without EXIF
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
+    assert reading.read_header(tmp_path / "x.png") == (1, (HEIGHT, WIDTH))

@@ -245,3 +245,18 @@ def test_the_score_from_which_labels_are_drawn(tmp_path):
     image = Found(tmp_path / "a.jpg", "a")
     line = written.add(image, np.zeros((20, 400, 3), np.uint8), outputs)
     assert line == "a_labels.jpg: cat 50 %, owl 25 %"
+
+
+def test_a_split_without_objects_is_refused_before_it_is_used():
+    metadata = {
+        "class_names": NAMES,
+        "palette": TASK.palette,
+        "objects": {"train": [1] * len(NAMES), "val": [0] * len(NAMES)},
+        "difficult_objects": {"train": [0] * len(NAMES), "val": [0] * len(NAMES)},
+    }
+    builder = types.SimpleNamespace(name="mine", info=types.SimpleNamespace(metadata=metadata))
+    TASK.check_data(builder, "train", is_training=True)
+    with pytest.raises(ValueError, match="nothing to measure"):
+        TASK.check_data(builder, "val")
+    with pytest.raises(ValueError, match="nothing to learn"):
+        TASK.check_data(builder, "val", is_training=True)

@@ -349,3 +349,18 @@ def test_a_single_class_has_mot_s_own_file_name(tmp_path):
     written = Detection(ROAD[:1], PALETTE[:1]).writer(tmp_path)
     written.finish([])
     assert [path.name for path in (tmp_path / "mot").iterdir()] == ["det.txt"]
+
+
+def test_a_split_without_objects_is_refused_before_it_is_used():
+    metadata = {
+        "class_names": NAMES,
+        "palette": TASK.palette,
+        "objects": {"train": [1] * len(NAMES), "val": [0] * len(NAMES)},
+        "difficult_objects": {"train": [0] * len(NAMES), "val": [0] * len(NAMES)},
+    }
+    builder = types.SimpleNamespace(name="mine", info=types.SimpleNamespace(metadata=metadata))
+    TASK.check_data(builder, "train", is_training=True)
+    with pytest.raises(ValueError, match="nothing to measure"):
+        TASK.check_data(builder, "val")
+    with pytest.raises(ValueError, match="nothing to learn"):
+        TASK.check_data(builder, "val", is_training=True)

@@ -80,10 +80,13 @@ class ToyStreets(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _generate_examples(self, split):
         tally = mask_preparation.Tally(split, CLASSES)
+        box_tally = box_preparation.Tally(split, list(BOX_CLASSES))
         for index in range(SPLIT_SIZES[split]):
             image, mask, boxes, labels = draw_scene(split, index)
             name = f"{split}_{index:03d}"
             tally.add(name, mask, mask)
+            difficult = np.zeros(len(labels), bool)
+            box_tally.add_image(labels, difficult)
             yield (
                 name,
                 {
@@ -92,10 +95,11 @@ class ToyStreets(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     "file_name": name,
                     "boxes": boxes,
                     "labels": labels,
-                    "difficult": np.zeros(len(labels), bool),
+                    "difficult": difficult,
                 },
             )
         mask_preparation.record(self, tally)
+        box_preparation.record(self, box_tally)
 
 
 def draw_scene(split, index):
