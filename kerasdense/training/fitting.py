@@ -118,36 +118,14 @@ def fit(task, build_model, data, schedule, workdir, run):
             epochs before stays.
     """
     workdir = Path(workdir)
-    recorded = read_run(workdir) if (workdir / FACTS).exists() else None
-    if recorded:
-        _check_same_run(recorded, run, workdir)
-    elif workdir.exists() and any(path.name != UNFINISHED_FACTS for path in workdir.iterdir()):
-        raise ValueError(
-            f"The workdir {workdir} is not empty and holds no run. Expected an empty or new folder."
-        )
-
+    recorded = _recorded(workdir, run)
     if (workdir / LAST).exists():
         model, epochs_done, line = load_checkpoint(workdir / LAST)
         print(f"resuming {workdir} after epoch {epochs_done} of {schedule.epochs}")
-        run = recorded | {
-            "arguments": recorded["arguments"] | {"epochs": schedule.epochs},
-        }
+        run = recorded | {"versions": versions(), "parameters": optimizers.parameter_counts(model)}
     else:
-        model, weights = build_model()
+        model, run = _begun(task, build_model, schedule, workdir, run)
         epochs_done, line = 0, None
-        _compile(model, task, schedule, set(weights.loaded))
-        run = run | {
-            "weights": {
-                "source": weights.source,
-                "loaded": len(weights.loaded),
-                "skipped": len(weights.skipped),
-            },
-            "task": task.name,
-        }
-    run = run | {"versions": versions(), "parameters": optimizers.parameter_counts(model)}
-    if not (workdir / LAST).exists():
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_run(workdir, run)
     model.jit_compile = schedule.jit_compile
     history = History(workdir / METRICS, epochs_done, task)
     recorder = _recorder(model, data, history, schedule, workdir)
@@ -163,8 +141,7 @@ def fit(task, build_model, data, schedule, workdir, run):
         return model
 
     if epochs_done:
-        _follow_schedule(model, schedule, recorded)
-        write_run(workdir, run)
+        _prolong(model, schedule, workdir, recorded)
     if schedule.adversarial:
         train_on_adversarial_examples(model, task, schedule.adversarial)
     _print_facts(run, schedule)
@@ -188,25 +165,56 @@ def fit(task, build_model, data, schedule, workdir, run):
     return model
 
 
-def _compile(model, task, schedule, pretrained):
+def _recorded(workdir, run):
+    """What run.json tells of the run to go on with; None where a run begins."""
+    if (workdir / FACTS).exists():
+        recorded = read_run(workdir)
+        _check_same_run(recorded, run, workdir)
+        return recorded
+    if workdir.exists() and any(path.name != UNFINISHED_FACTS for path in workdir.iterdir()):
+        raise ValueError(
+            f"The workdir {workdir} is not empty and holds no run. Expected an empty or new folder."
+        )
+    return None
+
+
+def _begun(task, build_model, schedule, workdir, run):
+    """A new model, compiled, and the record of its run, written."""
+    model, weights = build_model()
     optimizers.add_weight_decay(model, schedule.weight_decay)
     optimizer = optimizers.grouped(
-        model, schedule.make_optimizer, pretrained, schedule.average_weights
+        model, schedule.make_optimizer, set(weights.loaded), schedule.average_weights
     )
     model.compile(optimizer, **task.compile_arguments(model), jit_compile=False)
+    run = run | {
+        "task": task.name,
+        "weights": {
+            "source": weights.source,
+            "loaded": len(weights.loaded),
+            "skipped": len(weights.skipped),
+        },
+        "versions": versions(),
+        "parameters": optimizers.parameter_counts(model),
+    }
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_run(workdir, run)
+    return model, run
 
 
-def _follow_schedule(model, schedule, recorded):
-    """Gives the optimizer of a resumed run the learning rates of now, where they are others."""
-    was = optimizers.learning_rates(model)
+def _prolong(model, schedule, workdir, recorded):
+    """Gives a resumed run the epochs asked for now, and their learning rates."""
+    was, before = optimizers.learning_rates(model), recorded["arguments"].get("epochs")
     if optimizers.reschedule(model, schedule.make_optimizer):
         rates = zip(was, optimizers.learning_rates(model))
         now = " and ".join(f"{new:.3g} instead of {old:.3g}" for old, new in rates)
-        before = recorded["arguments"].get("epochs", schedule.epochs)
         print(
-            f"--epochs raised from {before} to {schedule.epochs}: from here on the learning rate "
-            f"is that of a run of {schedule.epochs} epochs, at this step {now}"
+            f"the learning rate is from here on that of a run of {schedule.epochs} epochs: at this "
+            f"step {now}"
         )
+    if before not in (None, schedule.epochs):
+        print(f"--epochs raised from {before} to {schedule.epochs}")
+        epochs = {"epochs": schedule.epochs}
+        write_run(workdir, recorded | {"arguments": recorded["arguments"] | epochs})
 
 
 def _recorder(model, data, history, schedule, workdir):

@@ -132,7 +132,8 @@ def test_epochs_may_be_raised_and_the_schedule_is_that_of_the_longer_run(tmp_pat
     rescheduled(4)
     printed = capsys.readouterr().out
     # After 20 of 40 steps half of the way from 0.1 to 1e-4 is left: 0.05005.
-    assert "--epochs raised from 2 to 4: from here on the learning rate is that" in printed
+    assert "--epochs raised from 2 to 4\n" in printed
+    assert "the learning rate is from here on that of a run of 4 epochs: at this step" in printed
     assert "0.0501 instead of 0.0001" in printed
     assert [line["epoch"] for line in lines(tmp_path)] == [1, 2, 3, 4]
     assert lines(tmp_path)[2]["learning_rates"] == [pytest.approx(0.1 - (0.1 - 1e-4) * 3 / 4)]
