@@ -510,7 +510,7 @@ def of_dataset(job, to_fit=False):
     batches = judge.task.eval_batches(judge.model, builder, split)
     count = min(builder.info.splits[split].num_examples, arguments.limit or np.inf)
     source = builder.builder_config.source
-    files = source and overlap.images_in(source)[split]
+    files = overlap.images_in(source, split) if source else None
     warped, least = judge.task.image_size_of(judge.model), minimum_side(judge.model)
 
     def read():

@@ -71,7 +71,7 @@ def run(arguments):
     exported = predictor.facts
     print(
         f"{predictor.directory}: {exported['format']} in {exported['precision']}, beside "
-        f"{arguments.run} in float32, on {len(pictures)} pictures: {origin}"
+        f"{arguments.run} in float32, on {len(pictures)} pictures ({origin})"
     )
     reference = parity.Reference(model, task)
     compared = {}
@@ -159,7 +159,7 @@ def _load_pictures(arguments, facts):
     if arguments.images:
         files = find_images(arguments.images)
         chosen = files[:: math.ceil(len(files) / arguments.pictures)]
-        return [pictures.load_picture(file) for file in chosen], f"of the {len(files)} given"
+        return [pictures.load_picture(file) for file in chosen], f"{len(files)} given"
     try:
         return _validation_pictures(facts, arguments.pictures), "of the run's validation split"
     except (ValueError, OSError) as error:

@@ -28,7 +28,8 @@ BATCH_SIZE = 8  # of images that are warped to one size; others are measured one
 TRAINED_ON = {
     True: ", which the run was trained on",
     False: "",
-    None: " (it is unknown whether the run was trained on it)",
+    None: " (whether the run was trained on it is unknown: its record does not tell its pictures, "
+    "or they are others by now)",
 }
 
 

@@ -2,7 +2,7 @@
 
     kerasdense inspect ladder_densenet121 --size 448x1024
     kerasdense inspect fcn_vgg16 --classes 21 --options skips=16,8
-    kerasdense inspect runs/camvid/best.keras --size 360x480 --plot model.png
+    kerasdense inspect runs/camvid --size 360x480 --plot model.png
 
 Nothing is run: the figures are counted on the model's graph, for one image.
 """
@@ -17,7 +17,7 @@ LINE = "{:<32} {:<22} {:<20} {:>11} {:>9} {:>9}  {}"
 
 
 def add_arguments(parser):
-    parser.add_argument("model", help="a function of kerasdense.models, or a .keras file")
+    parser.add_argument("model", help="a function of kerasdense.models, a .keras file, or a run")
     parser.add_argument(
         "--size", type=size, default=(448, 1024), metavar="HxW", help="of the image, in pixels"
     )
@@ -48,9 +48,14 @@ def run(arguments):
     from kerasdense.models.backbones import tap_layers
     from kerasdense.models.cost import layer_costs, total_cost
     from kerasdense.models.loading import load_model
+    from kerasdense.training import run_folder
 
     options = {"num_classes": arguments.classes, "weights": None, **dict(arguments.options or ())}
-    model = load_model(arguments.model, **options)
+    name = arguments.model
+    if Path(name).is_dir():
+        model, _ = run_folder.load_run(name)
+    else:
+        model = load_model(name, **options)
     total = total_cost(model, arguments.size)
     taps = {name: stride for stride, name in tap_layers(model).items()}
     print(f"{model.name}, one image of {size_text(arguments.size)}")

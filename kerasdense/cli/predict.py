@@ -14,6 +14,7 @@ NAME is that of the file, in a folder the path below it (sub/a), and NAME_2 wher
 Images that cannot be read are named and skipped; the exit status is then 1.
 """
 
+import errno
 import sys
 from pathlib import Path
 
@@ -68,7 +69,9 @@ def predict_all(images, predicted, writer):
         try:
             picture, outputs, note = predicted(image.path)
             line = writer.add(image, picture, outputs)
-        except ValueError as error:  # of this image; what else goes wrong concerns them all
+        except (ValueError, OSError) as error:
+            if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
+                raise  # it concerns them all, as a full disk does
             text = " ".join(str(error).split())
             print(f"{counter} skipped {image.path}: {text}", file=sys.stderr)
             failed += 1

@@ -11,6 +11,8 @@ import tensorflow_datasets as tfds
 
 from kerasdense.data import classes, files, formats, preparation, reading, turning
 
+OTHER_SIZE = "stated size of another picture"
+LARGEST_SLIP = 2  # pixels that a box may stick out by a slip of the hand, or of counting from 1
 WITHOUT_OBJECTS = "an image without objects needs an annotation without <object>"
 
 
@@ -148,6 +150,13 @@ def generate_examples(builder, split, pairs, read_objects):
     tally = Tally(split, builder.info.metadata["class_names"], convention)
     for pair in pairs:
         yield pair.name, encode_example(pair, read_objects(pair), tally)
+    if tally.odd.get(OTHER_SIZE, [0])[0] == tally.images and tally.overhang > LARGEST_SLIP:
+        raise ValueError(
+            f"{builder.name}: every annotation of '{split}' states another size than its picture "
+            f"has, and boxes stick out of the pictures by up to {tally.overhang:.0f} pixels: they "
+            "are of pictures that were resized since. Take those that were annotated, or scale the "
+            "boxes and <size> as the pictures were."
+        )
     if split == "train" and not tally.boxes_of_class.any():
         raise ValueError(
             f"{builder.name}: there is nothing to learn, expected objects in '{split}', received "
@@ -198,8 +207,10 @@ def encode_example(pair, objects, tally):
     tally.add_odd("dropped boxes outside", (objects.has_area & ~is_inside).sum(), pair.name)
     tally.add_odd("clipped boxes", is_clipped.sum(), pair.name)
     tally.overhang = max(tally.overhang, overhang[is_clipped].max(initial=0.0))
-    is_wrong = objects.size != (photo.stored_size if is_of_stored else photo.size)
-    tally.add_odd("stated size absent or wrong", is_wrong, pair.name)
+    is_other = objects.size != (photo.stored_size if is_of_stored else photo.size)
+    is_stated = bool(objects.size and all(objects.size))
+    tally.add_odd("stated size absent", not is_stated, pair.name)
+    tally.add_odd(OTHER_SIZE, is_stated and is_other, pair.name)
     tally.add_odd("pictures turned by EXIF orientation", photo.orientation != 1, pair.name)
     with_them = "annotations of the stored pixels turned with them"
     tally.add_odd(with_them, bool(is_of_stored), pair.name)

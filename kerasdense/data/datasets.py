@@ -112,11 +112,6 @@ def has_own_classes(builder):
     return bool(_source(builder).class_names)
 
 
-def is_hashed(builder):
-    """Whether the splits of a prepared dataset were chosen by a hash (`files.hashed_splits`)."""
-    return _source(builder).is_hashed
-
-
 def _source(builder):
     """The `Source` of a builder; an empty one where it has none."""
     source = getattr(getattr(builder, "builder_config", None), "source", None)

@@ -41,8 +41,7 @@ class Source:
     """What a builder reads: the folder, the pairs of each split, and the lists that name them.
 
     `class_names` where they are the source's own; `mask_values`: the values by which its label
-    maps store these, if they are others than 0, 1, ...; `is_hashed`: the splits are those of
-    `hashed_splits`.
+    maps store these, if they are others than 0, 1, ...
     """
 
     root: Path
@@ -50,20 +49,18 @@ class Source:
     lists: tuple[Path, ...] = ()
     class_names: tuple[str, ...] = ()
     mask_values: tuple[int, ...] = ()
-    is_hashed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
     """The splits of own data, {name: its pairs}; `origins`: {name: the list or folder that says so}
 
-    `lists`: the list files that were read; `is_hashed`: there were none, a hash chose.
+    `lists`: the list files that were read.
     """
 
     pairs: dict[str, list[Pair]]
     origins: dict[str, Path]
     lists: tuple[Path, ...] = ()
-    is_hashed: bool = False
 
 
 def require_folder(folder, dataset, expected):
@@ -190,7 +187,8 @@ def listed_splits(folder, names, pairs, images):
     """Returns the `Splits` given by the lists `folder`/SPLIT.txt of pairs' names.
 
     The name of a list is one of SPLIT_NAMES, in any case, or trainval. A name in it may carry the
-    suffix of its image, or the flag of VOC's lists of one class (-1, 0, 1).
+    folder of the images, the suffix of its image, or the flag of VOC's lists of one class (-1, 0,
+    1).
 
     Args:
         folder: where the lists lie.
@@ -217,7 +215,9 @@ def listed_splits(folder, names, pairs, images):
             )
         chosen = []
         for entry in read_list(path):
-            name = next((name for name in possible_names(entry) if name in by_name), None)
+            below = entry.removeprefix(f"{images.name}/")
+            possible = (*possible_names(entry), *possible_names(below))
+            name = next((name for name in possible if name in by_name), None)
             if name is None:
                 raise FileNotFoundError(
                     f"List '{path}' names '{entry}', but there is no image of this name in "
@@ -335,7 +335,7 @@ def hashed_splits(pairs, dataset, root, lists):
     splits = {
         split: sorted(chosen, key=lambda pair: pair.name) for split, chosen in by_split.items()
     }
-    return Splits(splits, dict.fromkeys(splits, root), is_hashed=True)
+    return Splits(splits, dict.fromkeys(splits, root))
 
 
 def _fraction(name):

@@ -17,6 +17,7 @@ HATCH_DARK, HATCH_LIGHT = 30, 85  # gray levels of the stripes over ignored pixe
 HATCH_WIDTH = 4  # pixels
 PAPER, INK, FAINT = (255, 255, 255), (33, 37, 41), (134, 142, 150)
 MARGIN = 8  # pixels between the pictures of a gallery
+CAPTION = 240  # pixels that a caption may take, above a picture that is narrower
 WRONG = np.array([230, 25, 75])
 # Heat from 0 to 1, laid over a gray picture: brightness rises with it, so that it prints in gray.
 GLOW = np.array([[40, 10, 90], [160, 30, 120], [235, 90, 50], [250, 190, 40], [255, 255, 180]])
@@ -175,6 +176,9 @@ def gallery(rows, captions=None, text=15):
     font = _font(text)
     header = round(text * 26 / 15) if captions else MARGIN
     widths = [max(picture.shape[1] for picture in column) for column in zip(*rows)]
+    if captions:  # tiny pictures stand apart, so that their captions can be read
+        needed = (min(_text_size(caption, font)[0], CAPTION) for caption in captions)
+        widths = [max(pair) for pair in zip(widths, needed)]
     heights = [max(picture.shape[0] for picture in row) for row in rows]
     lefts = np.cumsum([MARGIN] + [width + MARGIN for width in widths])
     tops = np.cumsum([header] + [height + MARGIN for height in heights])

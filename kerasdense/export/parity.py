@@ -11,6 +11,9 @@ from kerasdense.drawing import pictures
 from kerasdense.export.signatures import serve
 from kerasdense.tasks.base import Figure, check_shape, reason
 
+# A model whose outputs are huge, as of a first step, rounds by more than others do: an export is
+# refused from so many times of what rounding explains on.
+GROSS = 10
 RANDOM_SIZE = (192, 256)  # of a random picture, where any size is taken
 # Of the raw output, whatever the task.
 RAW = {
@@ -50,7 +53,8 @@ def check(predictor, model, task, picture=None):
 
     `predictor`: a `predictor.Predictor`; `picture`: uint8 [H, W, 3], resized where the export takes
     one size alone; None: `random_picture`.
-    Raises: ValueError if it fails on it, or a figure is beyond what rounding explains.
+    A line says so where a figure is beyond what rounding explains.
+    Raises: ValueError if it fails on it, or a figure is far beyond that.
     """
     taken = predictor.facts["input"]
     size = (taken["height"], taken["width"]) if taken["height"] else None
@@ -70,11 +74,17 @@ def check(predictor, model, task, picture=None):
             f"or a fixed --size."
         ) from error
     figures = compare(lambda images: outputs, Reference(model, task), task, [images])
-    differences = exceeded(task, figures, predictor.facts["precision"])
-    if differences:
+    precision = predictor.facts["precision"]
+    differences = "; ".join(exceeded(task, figures, precision))
+    if exceeded(task, figures, precision, GROSS):
         raise ValueError(
-            f"It differs from its model: {'; '.join(differences)}. Choose another format or "
-            f"precision, or compare on a picture of what the model knows (--image)."
+            f"It differs from its model: {differences}. Choose another format or precision, or "
+            f"compare on a picture of what the model knows (--image)."
+        )
+    if differences:
+        print(
+            f"note: it differs from its model by more than rounding explains in most models: "
+            f"{differences}. Look at it with check-export, on pictures of what the model knows."
         )
     return figures
 
@@ -107,16 +117,16 @@ def compare_raw(raw, reference):
     return {"absolute": float(difference), "relative": float(difference / largest)}
 
 
-def exceeded(task, figures, precision):
+def exceeded(task, figures, precision, times=1):
     """A phrase for each figure beyond what rounding explains; none if the outputs agree.
 
-    `precision`: "float32" or "float16", of the exported model.
+    `precision`: "float32" or "float16", of the exported model; `times`: so many times that.
     """
     known = task.figures | RAW
     return [
         f"{known[name].meaning}: {figures[name]:.3g}, expected at most {limit:g} in {precision}"
         for name, limit in limits(task, precision).items()
-        if name in figures and not figures[name] <= limit  # NaN is beyond, too
+        if name in figures and not figures[name] <= times * limit  # NaN is beyond, too
     ]
 
 

@@ -264,8 +264,8 @@ class Detection(Task):
         "missed": Figure(
             "share of the model's detections that are missing",
             {"float32": 0.01, "float16": 0.05},
-            "found",
-            lambda share: f"{100 * (1 - share):.2f} %",
+            "missed",
+            lambda share: f"{100 * share:.2f} %",
         ),
         "invented": Figure(
             "share of the detections that the model does not have",

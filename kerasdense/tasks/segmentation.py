@@ -252,7 +252,7 @@ class Segmentation(Task):
             pictures.overlay(image, prediction, self.palette),
             pictures.error_map(image, mask, prediction),
         ]
-        errors = f"errors ({100 * found['pixel_accuracy']:.1f} % of the pixels are right)"
+        errors = f"errors ({100 * found['pixel_accuracy']:.1f} % are right)"
         captions = [Path(found["file_name"]).name, "truth", "prediction", errors]
         return self._with_legend(pictures.gallery([row], captions))
 
@@ -301,8 +301,8 @@ class Segmentation(Task):
         "other_labels": Figure(
             "share of the pixels with another label",
             {"float32": 1e-3, "float16": 0.01},
-            "equal labels",
-            lambda share: f"{100 * (1 - share):.3f} %",
+            "other labels",
+            lambda share: f"{100 * share:.3f} %",
         ),
         "margin": Figure(
             "lead, in probability, of the reference's label over another that was given",

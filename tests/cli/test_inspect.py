@@ -34,6 +34,13 @@ def test_it_prints_layers_taps_and_totals(inspect):
     assert lines["conv1_conv"][4] == f"{32 * 32 * 7 * 7 * 3 * 64 / 1e6:.1f}"
 
 
+def test_it_counts_the_model_of_a_run(inspect, segmentation_run):
+    status, out, err = inspect(str(segmentation_run), "--size", "64x64")
+    assert status == 0 and "conv1_conv" in out, err
+    status, _, err = inspect(str(segmentation_run.parent), "--size", "64x64")
+    assert status == 2 and "is no run folder" in err
+
+
 def test_it_counts_a_model_file(inspect, tmp_path):
     model = ladder_densenet((1, 1, 1, 1), num_classes=5, name="own")
     model.save(tmp_path / "own.keras")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -239,3 +240,16 @@ def test_mistakes_are_named(segmentation_run, toy_folder, arguments, words, kera
     status, _, err = kerasdense("predict", *arguments, "--output", tmp_path / "out")
     assert status == 2 and words in err and "Traceback" not in err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_name_that_is_too_long_costs_its_picture_alone(
+    segmentation_export, toy_folder, kerasdense, tmp_path
+):
+    first, second, *_ = sorted((toy_folder / "images").iterdir())
+    (tmp_path / "in").mkdir()
+    shutil.copy(first, tmp_path / "in" / f"{'a' * 251}.png")  # with _overlay over 255 letters
+    shutil.copy(second, tmp_path / "in" / "b.png")
+    folders = tmp_path / "in", "--output", tmp_path / "out"
+    status, out, err = kerasdense("predict", "--saved-model", segmentation_export, *folders)
+    assert status == 1 and "skipped" in err and "File name too long" in err
+    assert "1 of 2 images predicted" in out and (tmp_path / "out" / "b_overlay.png").exists()

@@ -159,6 +159,19 @@ def test_no_class_is_black_however_many(own_tree, tmp_path):
 # --- odd files that survive --------------------------------------------------------------------
 
 
+def test_boxes_of_pictures_that_were_resized_since_are_refused(own_tree, tmp_path):
+    box = ("thing", 4, 4, 36, 18)  # of a picture of twice the size
+    for path in (own_tree / "annotations").rglob("*.xml"):
+        write_xml(path, box, size=(2 * WIDTH, 2 * HEIGHT))
+    words = r"every annotation of '\w+' states another size.*stick out .* 16 pixels.*resized since"
+    with pytest.raises(ValueError, match=words):
+        datasets.load("folder_detection", own_tree, tmp_path / "prepared")
+    # One that is right, or boxes that lie inside: the size may be what is wrong.
+    write_xml(own_tree / "annotations" / "day" / "0.xml", THING)
+    write_xml(own_tree / "annotations" / "day" / "8.xml", THING)
+    datasets.load("folder_detection", own_tree, tmp_path / "prepared")
+
+
 def test_odd_objects_survive_and_are_counted_in_one_line(own_tree, tmp_path, capsys):
     annotations = own_tree / "annotations" / "day"
     write_xml(annotations / "0.xml", ("thing", 3.5, 2.25, 12.75, 9.5, ""))  # floats, <difficult/>
@@ -179,14 +192,15 @@ def test_odd_objects_survive_and_are_counted_in_one_line(own_tree, tmp_path, cap
     assert lines[1] == (
         "folder_detection/default: train 8 images, 7 boxes (1 difficult), images without objects: "
         "2, dropped boxes without area: 2 (first: day/1), clipped boxes: 1 (first: day/2), "
-        "dropped boxes outside: 2 (first: day/3), stated size absent or wrong: 2 (first: day/5), "
+        "dropped boxes outside: 2 (first: day/3), "
+        "stated size of another picture: 1 (first: day/5), stated size absent: 1 (first: day/6), "
         "pictures turned by EXIF orientation: 1 (first: day/7), annotations of the stored pixels "
         "turned with them: 1 (first: day/7), farthest overhang: 6 pixels, "
         "classes without a box: other; objects: other 0, thing 7"
     )
     assert lines[2] == (
         "folder_detection/default: val 2 images, 1 boxes, images without objects: 1, "
-        "stated size absent or wrong: 1 (first: day/8); objects: other 0, thing 1"
+        "stated size absent: 1 (first: day/8); objects: other 0, thing 1"
     )
     found = examples(builder, "train")
     np.testing.assert_allclose(
@@ -505,7 +519,7 @@ def test_voc_layout_with_an_empty_folder_of_lists(own_tree, capsys):
         (own_tree / emptied).rmdir()
     (own_tree / "ImageSets" / "Main").mkdir(parents=True)
     source = folder_detection.FolderDetection.find(own_tree, "default")
-    assert source.is_hashed and sum(map(len, source.splits.values())) == 10
+    assert sum(map(len, source.splits.values())) == 10
     assert "has no ImageSets/Main/*.txt: by a hash" in capsys.readouterr().out
 
 

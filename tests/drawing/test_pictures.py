@@ -304,3 +304,12 @@ def test_a_file_that_is_no_picture_has_no_size(tmp_path):
     for name in ("a.png", "missing.png"):
         with pytest.raises(ValueError, match=f"Cannot read the image .*{name}"):
             pictures.size_of(tmp_path / name)
+
+
+def test_tiny_pictures_leave_room_for_their_captions():
+    tiny = np.zeros((4, 4, 3), np.uint8)
+    picture = pictures.gallery([[tiny, tiny]], ["red 81 %", "a"])
+    alone = pictures.gallery([[tiny]], ["red 81 %"])
+    assert picture.shape[1] > alone.shape[1] > 40  # pixels, of eight letters of 15
+    long = pictures.gallery([[tiny]], ["m" * 1000])
+    assert long.shape[1] == pictures.CAPTION + 2 * pictures.MARGIN

@@ -248,6 +248,20 @@ def test_what_fails_its_check_is_not_published(tmp_path, monkeypatch, opener, wo
     assert ".unfinished_" not in str(caught.value)
 
 
+@pytest.mark.parametrize("times, published", [(0.9, True), (5, True), (11, False)])
+def test_huge_outputs_round_by_more_and_are_told(times, published, monkeypatch, tmp_path, capsys):
+    limit = parity.limits(TASK, "float32")["confidence"]
+    figures = {"other_labels": 0.0, "margin": 0.0, "confidence": times * limit}
+    monkeypatch.setattr(parity, "compare", lambda *arguments: figures)
+    name = tmp_path / "name"
+    if published:
+        assert export(small_model(), TASK, name) == name / "1"
+    else:
+        with pytest.raises(ValueError, match="difference of confidence: 0.011"):
+            export(small_model(), TASK, name)
+    assert ("note: it differs" in capsys.readouterr().out) == (1 < times < 10)
+
+
 def test_a_converter_that_fails_is_named(tmp_path, monkeypatch):
     def convert(converter):
         raise RuntimeError("'tf.Conv2D' op is neither a custom op nor a flex op")

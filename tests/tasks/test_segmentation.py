@@ -377,11 +377,12 @@ def test_label_maps_of_another_size_or_class_are_refused(tmp_path):
 
 
 def test_pictures_of_training_show_truth_and_prediction_side_by_side():
-    samples = [{"image": image, "mask": mask} for image, mask in [SAMPLE, SAMPLE]]
+    image, mask = (np.concatenate([values] * 3, axis=1) for values in SAMPLE)
+    samples = [{"image": image, "mask": mask}] * 2
     picture = TASK.validation_picture(channel_model(auxiliary=True), samples)
-    # Two rows of three columns, 30 x 40 each, with a margin around and captions above.
+    # Two rows of three columns, 30 x 120 each, with a margin around and captions above.
     assert picture.dtype == np.uint8 and 60 < picture.shape[0] < 160
-    assert picture.shape[1] == 3 * 40 + 4 * pictures.MARGIN
+    assert picture.shape[1] == 3 * 120 + 4 * pictures.MARGIN
 
 
 def test_evidence_stands_beside_the_prediction():

@@ -73,7 +73,6 @@ class Folder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             found.pairs,
             (class_list, *found.lists),
             tuple(class_names),
-            is_hashed=found.is_hashed,
         )
 
     def _info(self):
@@ -119,8 +118,9 @@ def _mask(folder, stem):
         ValueError: it is there in another format.
     """
     path = folder / f"{stem}.png"
-    if path.is_file():
-        return path
+    for there in (path, path.with_suffix(".PNG")):
+        if there.is_file():
+            return there
     for suffix in files.IMAGE_SUFFIXES:
         other = path.with_suffix(suffix)
         if other.is_file():

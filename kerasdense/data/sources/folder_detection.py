@@ -60,9 +60,7 @@ class FolderDetection(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         else:
             class_names = classes.read_classes(class_list)
             listed.append(class_list)
-        return files.Source(
-            root, found.pairs, tuple(listed), tuple(class_names), is_hashed=found.is_hashed
-        )
+        return files.Source(root, found.pairs, tuple(listed), tuple(class_names))
 
     def _info(self):
         return box_preparation.detection_info(self, self.builder_config.source.class_names)
