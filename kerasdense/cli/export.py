@@ -6,8 +6,8 @@
 Writes the next free version folder (saved_models/camvid/1, then /2, ...). Before it gets its
 number, it is loaded, and its answer is compared with that of the Keras model on a picture; what
 differs far more than rounding explains is removed again, and the exit status is 2. kerasdense
-check-export compares more. saved_models/README.md describes what is written, and which runtime takes which
-model.
+check-export compares more. saved_models/README.md describes what is written, and which runtime
+takes which model.
 """
 
 from pathlib import Path

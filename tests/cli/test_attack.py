@@ -20,6 +20,7 @@ from kerasdense.attacks.methods import METHODS
 from kerasdense.attacks.universal import apply
 from kerasdense.cli import attack
 from kerasdense.cli.main import main
+from kerasdense.data import overlap
 from kerasdense.drawing import pictures
 from kerasdense.training import run_folder
 
@@ -54,6 +55,7 @@ def workplace(tmp_path_factory):
     (place / "data" / "splits" / "train.txt").write_text("2\n")
     (place / "data" / "splits" / "val.txt").write_text("0\n1\n")
     pictures.save_picture(place / "blocks" / "two.png", blocks({0: (104, 95, 0), 8: (110, 95, 0)}))
+    source = overlap.source_of("folder", place / "data")
     for task, model, names in (
         ("segmentation", color_model(), NAMES),
         ("detection", block_detector(), NAMES[:2]),
@@ -71,6 +73,7 @@ def workplace(tmp_path_factory):
                     "prepared_dir": str(place / "prepared"),
                     "class_names": names,
                     "palette": PALETTE[: len(names)],
+                    "images": overlap.digests(source),
                 },
             },
         )

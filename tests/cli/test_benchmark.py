@@ -76,7 +76,6 @@ def test_export_of_a_model_with_random_weights(measured):
         (["--model", "ladder"], "no model 'ladder'.*atrous_fcn_resnet50"),
         (["--model", "ladder_densenet"], "'blocks'.*--run"),
         (["--run", "nowhere"], "nowhere is no run folder"),
-        (["--run", None, "--size", "64x63"], "refuses the batch.* 64 pixels"),
     ],
 )
 def test_mistakes_of_export(small_run, kerasdense, arguments, words):

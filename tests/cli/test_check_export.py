@@ -197,7 +197,7 @@ def test_the_pictures_of_the_run_are_the_default(check, toy_folder, prepared_dir
     folder = write_run(tmp_path / "run", model, task, **own)
     export(model, task, tmp_path / "name")
     status, out, err = check(tmp_path / "name", "--run", folder, *SMALL)
-    assert status == 0 and "1 pictures: of the run's validation split" in out, err
+    assert status == 0 and "1 pictures (of the run's validation split)" in out, err
     assert "random" not in out
 
 

@@ -170,12 +170,11 @@ def test_runs_of_the_scripts_before_the_program_are_complete(
         record["arguments"]["model"] = "ssd300"
     if task == "segmentation":
         del record["task"]
-    del record["dataset"]["mask_values"]
+    del record["dataset"]["mask_values"], record["dataset"]["images"]
     run_folder.write_run(run, record)
     epochs = len(lines_of(run))
     status, out, err = kerasdense(*fit_flags(network, run, "--epochs", epochs))
     assert status == 0 and f"{run} is complete: {epochs} epochs" in out, err
-    assert "a hash of their names now chooses by another rule than then" in out
 
 
 def masks_only(toy_folder, tmp_path):
