@@ -6,6 +6,7 @@ import difflib
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 XLA = ("auto", "on", "off")
+XLA_HELP = "auto: on where a GPU is, and under JAX"
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -211,7 +212,7 @@ def add_measured_split(parser):
 
 def add_xla(parser):
     """`--xla auto|on|off`."""
-    parser.add_argument("--xla", choices=XLA, default="auto", help="auto: on where a GPU is")
+    parser.add_argument("--xla", choices=XLA, default="auto", help=XLA_HELP)
 
 
 def add_verbose(parser):

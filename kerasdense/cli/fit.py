@@ -17,6 +17,7 @@ from kerasdense import recipes
 from kerasdense.cli.arguments import (
     PRECISIONS,
     XLA,
+    XLA_HELP,
     Formatter,
     add_dataset,
     integers,
@@ -68,7 +69,8 @@ def _add_shared(parser, recipe):
         type=Path,
         metavar="RUN|FILE",
         help="go on from another model: all weights that fit by name and shape, and the rows of "
-        "class heads by the names of the classes (default: no); of --weights a file is read before",
+        "class heads by the names of the classes; --weights is for what its backbone lacks "
+        "(default: no)",
     )
     parser.add_argument(
         "--epochs",
@@ -98,7 +100,7 @@ def _add_shared(parser, recipe):
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="float32", help="what layers compute in"
     )
-    parser.add_argument("--xla", choices=XLA, default="auto", help="auto: on where a GPU is")
+    parser.add_argument("--xla", choices=XLA, default="auto", help=XLA_HELP)
     parser.add_argument(
         "--steps-per-epoch", type=positive(int), help="steps an epoch (default: one pass)"
     )

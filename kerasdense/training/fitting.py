@@ -39,7 +39,7 @@ from kerasdense.training.run_folder import (
 
 RESUME_MAY_CHANGE = {  # arguments; of `epochs` to more
     "workdir", "source", "prepared_dir", "xla", "early_stop", "validate_every",
-    "validation_batch_size", "epochs", "verbose",
+    "validation_batch_size", "epochs",
 }  # fmt: skip
 
 
