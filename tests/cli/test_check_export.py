@@ -151,9 +151,9 @@ def test_a_detector(check, detector_run, saved_detector, tmp_path):
     status, out, err = check(saved_detector, "--run", detector_run, *flags)
     assert status == 0, err
     # Of 3 pictures every other one is taken; the batch of 3 is filled up with the first.
-    ((batch, _, sought, found, *_),) = rows(out)
+    ((batch, _, sought, missed, *_),) = rows(out)
     assert "on 2 pictures (3 given)" in out and batch == "3"
-    assert int(sought) > 0 and found == "100.00" and "raw output" in out
+    assert int(sought) > 0 and missed == "0.00" and "raw output" in out
 
     def moved(name, weights):
         return [weights[0], weights[1] + 0.5] if name == "head1_boxes" else weights
