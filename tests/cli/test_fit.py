@@ -111,6 +111,7 @@ def test_a_run_is_resumed(classification_run, fit_flags, kerasdense, tmp_path):
         assert not np.array_equal(old, new) or "kernel" not in old.path, old.path
 
 
+@pytest.mark.slow  # what is taken is tested without a fit, in training/test_initialization.py
 def test_a_fit_goes_on_from_another_model(classification_run, fit_flags, kerasdense, tmp_path):
     flags = fit_flags("ladder_densenet", tmp_path / "run", "--initialize", classification_run)
     # The training is hardly any: what the run begins with is still there.

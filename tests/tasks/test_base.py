@@ -28,7 +28,7 @@ def test_the_cause_of_an_error_of_tensorflow_stands_below_its_trace():
         tf.debugging.assert_greater(tf.shape(x)[0], 1, "Too few rows.")
         return tf.matmul(x, x)
 
-    error = raised(checked, tf.ones((1, 3)))
+    error = raised(checked, tf.ones((1, 1)))  # of which the product is no error, too
     assert "most recent call last" in str(error) and reason(error) == "Too few rows"
     error = raised(checked, tf.ones((2, 3)))
     assert reason(error) == "Matrix size-incompatible: In[0]: [2,3], In[1]: [2,3]"

@@ -110,6 +110,7 @@ def test_batch_statistics_are_of_the_perturbed_images_alone():
         np.testing.assert_array_equal(variable, value)
 
 
+@pytest.mark.slow
 def test_a_hardened_run_resumes_to_the_same_weights(tmp_path, capsys):
     options = {"adversarial": AdversarialExamples(2, 4)}
     whole = fit(tmp_path / "whole", epochs=3, **options)

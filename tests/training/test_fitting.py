@@ -269,7 +269,9 @@ def test_auxiliary_logits_share_the_loss(tmp_path):
     assert "val_mean_iou" in lines(tmp_path)[0]
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)]
+)
 def test_mixed_precision_run_resumes(tmp_path, policy):
     keras.config.set_dtype_policy(policy)
     try:
