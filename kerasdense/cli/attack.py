@@ -200,11 +200,11 @@ class Samples:
 
     def shares_pictures(self, others):
         """Whether some of these pictures are among `others`."""
-        from kerasdense.data.overlap import share_a_picture
+        from kerasdense.data.overlap import shared_picture
 
         if self.source == others.source or None in (self.files, others.files):
             return self.source == others.source
-        return share_a_picture(self.files, others.files)
+        return bool(shared_picture(self.files, others.files))
 
 
 def run(arguments):

@@ -12,6 +12,7 @@ The dataset is the run's own, and the split that of its validation, unless other
 dataset, split and way of averaging has a folder of its own below RUN/evaluation.
 """
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -25,11 +26,12 @@ from kerasdense.cli.arguments import (
 )
 
 BATCH_SIZE = 8  # of images that are warped to one size; others are measured one by one
+LONGEST_VALUES = 40  # letters of --mask-values in the name of a folder
 TRAINED_ON = {
     True: ", which the run was trained on",
     False: "",
-    None: " (whether the run was trained on it is unknown: its record does not tell its pictures, "
-    "or they are others by now)",
+    None: " (whether the run was trained on it is unknown: its record, or that of what it began "
+    "with, does not tell its pictures, or they are others by now)",
 }
 
 
@@ -77,7 +79,8 @@ def run(arguments):
     trained_on = run_folder.check_measured(facts, builder, name, split, arguments.allow_trained)
     own = facts["dataset"].get("source") if name == facts["dataset"]["name"] else None
     source = str(Path(arguments.source).resolve()) if arguments.source else own
-    own_values = list(facts["dataset"].get("mask_values") or ())
+    is_own = name == facts["dataset"]["name"]
+    own_values = list(facts["dataset"].get("mask_values") or ()) if is_own else []
     values = list(arguments.mask_values or own_values)
     origin = {
         "dataset": name,
@@ -89,7 +92,9 @@ def run(arguments):
     }
     parts = [name, *([Path(source).name] if source != own else []), split]
     if values != own_values:
-        parts += ["values", *map(str, values)]
+        written = "_".join(map(str, values))
+        short = len(written) <= LONGEST_VALUES
+        parts += ["values", written if short else hashlib.sha256(written.encode()).hexdigest()[:8]]
     output = arguments.output or arguments.run / "evaluation" / _folder_name(parts, options)
     output.mkdir(parents=True, exist_ok=True)  # fails now rather than after the evaluation
     print(f"{arguments.run} on {name}, split {split}{TRAINED_ON[trained_on]}")

@@ -52,7 +52,7 @@ def run(arguments):
 
     options = {"num_classes": arguments.classes, "weights": None, **dict(arguments.options or ())}
     name = arguments.model
-    if Path(name).is_dir():
+    if (Path(name) / run_folder.FACTS).is_file():
         model, _ = run_folder.load_run(name)
     else:
         model = load_model(name, **options)

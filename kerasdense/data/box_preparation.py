@@ -11,8 +11,9 @@ import tensorflow_datasets as tfds
 
 from kerasdense.data import classes, files, formats, preparation, reading, turning
 
-OTHER_SIZE = "stated size of another picture"
-LARGEST_SLIP = 2  # pixels that a box may stick out by a slip of the hand, or of counting from 1
+# A picture was resized where what is stated differs from its sides by more than the first part, and
+# from both alike, but for the second.
+RESIZED, ALIKE = 0.1, 0.02
 WITHOUT_OBJECTS = "an image without objects needs an annotation without <object>"
 
 
@@ -43,6 +44,7 @@ class Tally:
         self.convention = convention or turning.Convention()
         self.images = 0
         self.images_without_objects = 0
+        self.resized = 0  # images whose annotation states their size times a number
         self.boxes_of_class = np.zeros(len(class_names), np.int64)
         self.difficult_of_class = np.zeros(len(class_names), np.int64)
         self.overhang = 0.0  # pixels: the farthest that a clipped box stuck out
@@ -150,12 +152,12 @@ def generate_examples(builder, split, pairs, read_objects):
     tally = Tally(split, builder.info.metadata["class_names"], convention)
     for pair in pairs:
         yield pair.name, encode_example(pair, read_objects(pair), tally)
-    if tally.odd.get(OTHER_SIZE, [0])[0] == tally.images and tally.overhang > LARGEST_SLIP:
+    if tally.images and tally.resized == tally.images:
         raise ValueError(
-            f"{builder.name}: every annotation of '{split}' states another size than its picture "
-            f"has, and boxes stick out of the pictures by up to {tally.overhang:.0f} pixels: they "
-            "are of pictures that were resized since. Take those that were annotated, or scale the "
-            "boxes and <size> as the pictures were."
+            f"{builder.name}: every annotation of '{split}' states a size that is its picture's "
+            "times a number: the pictures were resized since they were annotated. Take those that "
+            "were, or scale the boxes and <size> as the pictures were; if the boxes are right, and "
+            "the sizes wrong, take <size> out."
         )
     if split == "train" and not tally.boxes_of_class.any():
         raise ValueError(
@@ -210,7 +212,8 @@ def encode_example(pair, objects, tally):
     is_other = objects.size != (photo.stored_size if is_of_stored else photo.size)
     is_stated = bool(objects.size and all(objects.size))
     tally.add_odd("stated size absent", not is_stated, pair.name)
-    tally.add_odd(OTHER_SIZE, is_stated and is_other, pair.name)
+    tally.add_odd("stated size of another picture", is_stated and is_other, pair.name)
+    tally.resized += is_stated and _is_resized(objects.size, photo.size)
     tally.add_odd("pictures turned by EXIF orientation", photo.orientation != 1, pair.name)
     with_them = "annotations of the stored pixels turned with them"
     tally.add_odd(with_them, bool(is_of_stored), pair.name)
@@ -226,3 +229,9 @@ def encode_example(pair, objects, tally):
         "difficult": difficult,
         "file_name": pair.name,
     }
+
+
+def _is_resized(stated, actual):
+    """Whether (height, width) `stated` is that of the picture times a number that is not near 1."""
+    ratios = np.divide(stated, actual)
+    return bool(abs(ratios.mean() - 1) > RESIZED and np.ptp(ratios) < ALIKE * ratios.mean())

@@ -160,8 +160,13 @@ def own_splits(dataset, root, pairs, images, lists, names):
     if any(not path.name.startswith(".") for path in lists.glob("*.txt")):
         return listed_splits(lists, names, pairs, images)
     folders = _split_folders_in(images)
-    filled = {pair.name.split("/")[0] for pair in pairs}
-    empty = [name for name in folders if _split_of(name) != "train" and name not in filled]
+    filled = {pair.name.split("/")[0] for pair in pairs if "/" in pair.name}
+    there = {_split_of(name) for name in folders if name in filled}
+    empty = [
+        name
+        for name in folders
+        if name not in filled and (_split_of(name) != "train" or "train" in there)
+    ]
     if empty:
         names = ", ".join(f"{name}/" for name in empty)
         print(f"{dataset}: folders of '{images}' that hold no image are left out: {names}")

@@ -49,8 +49,10 @@ def full_name(name):
     return f"{dataset}/{config}"
 
 
-def share_a_picture(images, others):
-    """Whether a file of `images` (paths) is one of `others`, or a copy of one under its name.
+def shared_picture(images, others):
+    """The first file of `images` (paths) that is one of `others`, or a copy of one under its name.
+
+    None if there is none.
 
     Raises: OSError if one cannot be read.
     """
@@ -62,8 +64,8 @@ def share_a_picture(images, others):
     for path in images:
         status = path.stat()
         if (status.st_dev, status.st_ino) in files:
-            return True
+            return path
         twins = named.get((path.name, status.st_size), ())
         if any(filecmp.cmp(path, twin, shallow=False) for twin in twins):
-            return True
-    return False
+            return path
+    return None

@@ -54,6 +54,8 @@ class Split:
         """How own data get a split that they do not have."""
         if not datasets.has_own_classes(self.builder):
             return ""
+        if self.name not in ("val", "test"):
+            return ""
         return f", or make it: images in images/{self.name}/, or a list splits/{self.name}.txt"
 
     @property

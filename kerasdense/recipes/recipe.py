@@ -104,6 +104,7 @@ class Recipe:
         task = tasks.of_run(run)
         train_split = _train_split(options, splits)
         _check_data(task, builder, train_split, options)
+        _report_seen_before(run, builder, options)
         steps_per_epoch = options.steps_per_epoch or math.ceil(
             splits[train_split] / options.batch_size
         )
@@ -190,6 +191,20 @@ def _initialized(model, architecture, task, options):
     )
 
 
+def _report_seen_before(run, builder, options):
+    """Says so where what a new run goes on from was trained on what this one validates on."""
+    from kerasdense.training import run_folder
+
+    split = options.validation_split
+    is_new = not (Path(options.workdir) / run_folder.FACTS).exists()
+    if options.initialize and is_new and split in builder.info.splits:
+        if run_folder.trained_on(run, builder, options.dataset, split):
+            print(
+                f"note: {options.initialize} was trained on pictures of the split '{split}': what "
+                "is measured on them here is too good"
+            )
+
+
 def _check_data(task, builder, train_split, options):
     """Raises ValueError where a new run would learn nothing, or measure what it has learned."""
     from kerasdense.data import overlap
@@ -198,18 +213,20 @@ def _check_data(task, builder, train_split, options):
     validation_split = options.validation_split
     # A run that goes on has begun so, and the classes of one before may know what is not shown.
     is_new = not (Path(options.workdir) / FACTS).exists()
-    task.check_data(builder, train_split, is_training=is_new and not options.initialize)
+    goes_on = bool(options.initialize) or not is_new
+    task.check_data(builder, train_split, is_training=True, may_lack_classes=goes_on)
     source = builder.builder_config.source
     if validation_split == train_split or validation_split not in builder.info.splits:
         return
     task.check_data(builder, validation_split)
     if is_new and source is not None:
         pictures = (overlap.images_in(source, split) for split in (validation_split, train_split))
-        if overlap.share_a_picture(*pictures):
+        shared = overlap.shared_picture(*pictures)
+        if shared:
             raise ValueError(
-                f"{builder.name}: a picture of the split '{validation_split}' is one of the split "
-                f"'{train_split}', too, or a copy of it under the same name: what is validated "
-                "would have been trained on. Take it out of one, or choose other splits."
+                f"{builder.name}: '{shared}' of the split '{validation_split}' is a picture of the "
+                f"split '{train_split}', too, or a copy of one under the same name: what is "
+                "validated would have been trained on. Take it out of one, or choose other splits."
             )
 
 

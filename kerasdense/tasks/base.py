@@ -128,10 +128,11 @@ class Task(abc.ABC):
         """
         return {}
 
-    def check_data(self, builder, split, is_training=False):
+    def check_data(self, builder, split, is_training=False, may_lack_classes=False):
         """Says what the truth of a split lacks.
 
-        `builder`: a prepared dataset; `is_training`: whether the split is to be trained on.
+        `builder`: a prepared dataset; `is_training`: whether the split is to be trained on;
+        `may_lack_classes`: the model may know by now what the split does not show.
         Raises: ValueError if nothing can be learned, or measured, of it.
         """
 

@@ -81,7 +81,7 @@ class Classification(Task):
 
         return dict.fromkeys(heads(model, model.output), 0)
 
-    def check_data(self, builder, split, is_training=False):
+    def check_data(self, builder, split, is_training=False, may_lack_classes=False):
         """As of `Task`: refuses a split without objects, and names classes that are not shown."""
         from kerasdense.data import datasets
 

@@ -93,7 +93,7 @@ class Detection(Task):
         maps = predictions_of(model).input  # those of classes, then those of boxes
         return dict.fromkeys(heads(model, maps[: len(maps) // 2]), 1)
 
-    def check_data(self, builder, split, is_training=False):
+    def check_data(self, builder, split, is_training=False, may_lack_classes=False):
         """As of `Task`: refuses a split without objects, and names classes that are not shown."""
         from kerasdense.data import datasets
 
@@ -534,8 +534,8 @@ class Boxes:
             scores[shown],
         )
         name = unused_name(image.name, self.taken, ("_boxes",))
-        self.found.append((image, name, boxes, classes, scores))
         pictures.save_picture(self.output / f"{name}_boxes.jpg", drawn)
+        self.found.append((image, name, boxes, classes, scores))
         counts = np.bincount(classes[shown], minlength=len(class_names))
         parts = [f"{n} {each}" for each, n in zip(class_names, counts) if n]
         return f"{name}_boxes.jpg: {', '.join(parts) or 'nothing'}"

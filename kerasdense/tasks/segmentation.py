@@ -60,7 +60,7 @@ class Segmentation(Task):
 
         return dict.fromkeys(heads(model, model.output), 0)
 
-    def check_data(self, builder, split, is_training=False):
+    def check_data(self, builder, split, is_training=False, may_lack_classes=False):
         """Names classes that no pixel of the masks has.
 
         Raises: ValueError if all pixels are ignored, or where the user's own list names a class
@@ -77,7 +77,7 @@ class Segmentation(Task):
                 f"(ignore): there is nothing to learn or to measure. Choose another split."
             )
         names = ", ".join(unseen)
-        if is_training and datasets.has_own_classes(builder):
+        if is_training and not may_lack_classes and datasets.has_own_classes(builder):
             raise ValueError(
                 f"No pixel of the masks of the split '{split}' of {builder.name} is of the "
                 f"class{'es' if len(unseen) > 1 else ''} {names}, which could not be learned. "

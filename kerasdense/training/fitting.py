@@ -37,9 +37,9 @@ from kerasdense.training.run_folder import (
     write_run,
 )
 
-RESUME_MAY_CHANGE = {  # arguments; of `epochs` to more
+RESUME_MAY_CHANGE = {  # arguments; of `epochs` to more, and what a run began with may have moved
     "workdir", "source", "prepared_dir", "xla", "early_stop", "validate_every",
-    "validation_batch_size", "epochs",
+    "validation_batch_size", "epochs", "initialize",
 }  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def fit(task, build_model, data, schedule, workdir, run):
     if (workdir / LAST).exists():
         model, epochs_done, line = load_checkpoint(workdir / LAST)
         print(f"resuming {workdir} after epoch {epochs_done} of {schedule.epochs}")
-        run = recorded | {"versions": versions(), "parameters": optimizers.parameter_counts(model)}
+        optimizers.parameter_counts(model)  # they add up
     else:
         model, run = _begun(task, build_model, schedule, workdir, run)
         epochs_done, line = 0, None
@@ -141,7 +141,7 @@ def fit(task, build_model, data, schedule, workdir, run):
         return model
 
     if epochs_done:
-        _prolong(model, schedule, workdir, recorded)
+        run = _prolong(model, schedule, workdir, recorded)
     if schedule.adversarial:
         train_on_adversarial_examples(model, task, schedule.adversarial)
     _print_facts(run, schedule)
@@ -189,7 +189,7 @@ def _begun(task, build_model, schedule, workdir, run):
     run = run | {
         "task": task.name,
         "weights": {
-            "source": weights.source,
+            "source": _absolute(weights.source),
             "loaded": len(weights.loaded),
             "skipped": len(weights.skipped),
         },
@@ -201,8 +201,13 @@ def _begun(task, build_model, schedule, workdir, run):
     return model, run
 
 
+def _absolute(source):
+    """Where weights are from: of a file its whole path, to be found from any folder."""
+    return str(Path(source).resolve()) if source and Path(source).is_file() else source
+
+
 def _prolong(model, schedule, workdir, recorded):
-    """Gives a resumed run the epochs asked for now, and their learning rates."""
+    """Gives a resumed run the epochs asked for now, and their learning rates; its record."""
     was, before = optimizers.learning_rates(model), recorded["arguments"].get("epochs")
     if optimizers.reschedule(model, schedule.make_optimizer):
         rates = zip(was, optimizers.learning_rates(model))
@@ -214,7 +219,9 @@ def _prolong(model, schedule, workdir, recorded):
     if before not in (None, schedule.epochs):
         print(f"--epochs raised from {before} to {schedule.epochs}")
         epochs = {"epochs": schedule.epochs}
-        write_run(workdir, recorded | {"arguments": recorded["arguments"] | epochs})
+        recorded = recorded | {"arguments": recorded["arguments"] | epochs}
+        write_run(workdir, recorded)
+    return recorded | {"versions": versions(), "parameters": optimizers.parameter_counts(model)}
 
 
 def _recorder(model, data, history, schedule, workdir):

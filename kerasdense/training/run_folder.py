@@ -169,15 +169,17 @@ def _lineage(facts):
         if run in found:
             continue  # it was fitted anew, from what came of it
         found.append(run)
-        arguments = run.get("arguments", {}) if run else {}
-        for argument in ("initialize", "weights"):
-            source = Path(arguments.get(argument) or "imagenet")
-            folder = source if source.is_dir() else source.parent
-            # Weights may be of no run of ours, what a run goes on from is.
-            if argument == "initialize" and arguments.get(argument):
-                ahead.append(_facts_or_none(folder))
-            elif source.is_file() and (folder / FACTS).is_file():
-                ahead.append(_facts_or_none(folder))
+        if run is None:
+            continue
+        begun_with = run.get("arguments", {}).get("initialize")
+        if begun_with:
+            source = Path(begun_with)
+            ahead.append(_facts_or_none(source if source.is_dir() else source.parent))
+        weights = Path((run.get("weights") or {}).get("source") or "imagenet")
+        if weights.is_absolute():  # a file, which may be of no run of ours
+            is_of_run = (weights.parent / FACTS).is_file()
+            if is_of_run or not weights.is_file():
+                ahead.append(_facts_or_none(weights.parent))
     return found
 
 
@@ -199,8 +201,11 @@ def _fitted_on(own, trained, builder, name, split):
     if theirs is None or ours is None:  # a drawn scene is no file
         is_drawn_too = theirs is None and ours is None and is_named_so
         return is_drawn_too and (split in trained or trained in split)
-    there = overlap.digests(theirs)
-    has_moved = not Path(ours).exists() and own.get("images") == there
+    recorded, there = own.get("images", {}), overlap.digests(theirs)
+    is_gone = not Path(ours).exists()
+    has_moved = is_gone and trained in recorded and recorded[trained] == there.get(trained)
+    if is_named_so and is_gone and "images" not in own and split == trained:
+        return True  # all that the first runs tell
     if is_named_so and (has_moved or theirs.root.resolve() == Path(ours).resolve()):
         mine = theirs
     else:
@@ -211,9 +216,9 @@ def _fitted_on(own, trained, builder, name, split):
     if trained not in mine.splits:
         return None
     pictures = overlap.images_in(theirs, split), overlap.images_in(mine, trained)
-    if overlap.share_a_picture(*pictures):
+    if overlap.shared_picture(*pictures):
         return True
-    is_unchanged = own.get("images", {}).get(trained) == overlap.digests(mine)[trained]
+    is_unchanged = recorded.get(trained) == overlap.digests(mine)[trained]
     return False if is_unchanged else None
 
 

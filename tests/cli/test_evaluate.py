@@ -93,6 +93,7 @@ def test_each_result_has_a_folder_of_its_own(segmentation_run, toy_folder, keras
 @pytest.mark.parametrize(
     "parts, options, name",
     [
+        (["folder", "val", "values", "0_255"], {}, "folder_val_values_0_255"),
         (["camvid", "CamVid", "val"], {}, "camvid_val"),
         (["voc_detection/07+12", "val"], {"flip": True}, "voc_detection_07+12_val_flip"),
         (

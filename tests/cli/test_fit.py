@@ -150,7 +150,7 @@ def test_what_is_validated_is_not_trained_on_under_another_name(toy_folder, kera
         "fit", "ladder_densenet", "--dataset", "folder", "--source", data, "--weights", "none",
         "--prepared-dir", tmp_path / "prepared", "--workdir", tmp_path / "run",
     )  # fmt: skip
-    assert status == 2 and "a picture of the split 'val' is one of the split 'train', too" in err
+    assert status == 2 and "of the split 'val' is a picture of the split 'train', too" in err
     assert not (tmp_path / "run").exists()
 
 

@@ -38,7 +38,7 @@ def test_it_counts_the_model_of_a_run(inspect, segmentation_run):
     status, out, err = inspect(str(segmentation_run), "--size", "64x64")
     assert status == 0 and "conv1_conv" in out, err
     status, _, err = inspect(str(segmentation_run.parent), "--size", "64x64")
-    assert status == 2 and "is no run folder" in err
+    assert status == 2 and "There is no model" in err
 
 
 def test_it_counts_a_model_file(inspect, tmp_path):

@@ -159,16 +159,16 @@ def test_no_class_is_black_however_many(own_tree, tmp_path):
 # --- odd files that survive --------------------------------------------------------------------
 
 
-def test_boxes_of_pictures_that_were_resized_since_are_refused(own_tree, tmp_path):
-    box = ("thing", 4, 4, 36, 18)  # of a picture of twice the size
+@pytest.mark.parametrize("factor", [2, 0.5])
+def test_boxes_of_pictures_that_were_resized_since_are_refused(own_tree, tmp_path, factor):
+    stated = (round(factor * WIDTH), round(factor * HEIGHT))
     for path in (own_tree / "annotations").rglob("*.xml"):
-        write_xml(path, box, size=(2 * WIDTH, 2 * HEIGHT))
-    words = r"every annotation of '\w+' states another size.*stick out .* 16 pixels.*resized since"
-    with pytest.raises(ValueError, match=words):
+        write_xml(path, THING, size=stated)
+    with pytest.raises(ValueError, match="every annotation of .* were resized since they were ann"):
         datasets.load("folder_detection", own_tree, tmp_path / "prepared")
-    # One that is right, or boxes that lie inside: the size may be what is wrong.
+    # One of each split that is right, and the size may be what is wrong; so it may by a pixel.
     write_xml(own_tree / "annotations" / "day" / "0.xml", THING)
-    write_xml(own_tree / "annotations" / "day" / "8.xml", THING)
+    write_xml(own_tree / "annotations" / "day" / "8.xml", THING, size=(WIDTH + 1, HEIGHT))
     datasets.load("folder_detection", own_tree, tmp_path / "prepared")
 
 

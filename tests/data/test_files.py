@@ -161,6 +161,13 @@ def test_an_empty_folder_is_left_out_and_named(tmp_path, capsys):
     assert names_of(own_splits(tmp_path)) == {"train": []}
 
 
+def test_an_empty_folder_beside_a_filled_one_of_its_split_is_left_out(tmp_path):
+    touch(tmp_path / "images" / "training" / "a.jpg")
+    for name in ("train", "test"):
+        (tmp_path / "images" / name).mkdir()
+    assert names_of(own_splits(tmp_path)) == {"train": ["training/a"]}
+
+
 def test_images_beside_empty_folders_alone_are_split_by_a_hash(tmp_path, capsys):
     for name in "abc":
         touch(tmp_path / "images" / f"{name}.jpg")

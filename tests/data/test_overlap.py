@@ -22,12 +22,13 @@ def files(tmp_path):
 
 def shared(folder):
     one, other = (sorted((folder / name).iterdir()) for name in ("one", "other"))
-    return overlap.share_a_picture(one, other), overlap.share_a_picture(other, one)
+    found = overlap.shared_picture(one, other), overlap.shared_picture(other, one)
+    return tuple(path is not None for path in found)
 
 
 def test_other_files_are_other_pictures(files):
     assert shared(files) == (False, False)
-    assert not overlap.share_a_picture([], list((files / "one").iterdir()))
+    assert not overlap.shared_picture([], list((files / "one").iterdir()))
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link, shutil.copy])

@@ -170,6 +170,13 @@ def test_what_was_raised_stays_so_whatever_happens_before_the_next_epoch(tmp_pat
     assert lines(tmp_path)[2]["learning_rates"] == [pytest.approx(0.1 - (0.1 - 1e-4) * 3 / 4)]
 
 
+def test_weights_of_a_file_are_found_again_from_any_folder(tmp_path, monkeypatch):
+    (tmp_path / "w.h5").touch()
+    monkeypatch.chdir(tmp_path)
+    assert fitting._absolute("w.h5") == str(tmp_path / "w.h5")
+    assert fitting._absolute("imagenet") == "imagenet" and fitting._absolute(None) is None
+
+
 def test_a_run_that_goes_on_as_it_was_keeps_its_learning_rate(begun, capsys):
     fit(begun, epochs=2)
     assert "instead of" not in capsys.readouterr().out

@@ -258,6 +258,13 @@ def test_a_dataset_that_has_moved_is_known_by_the_names_of_its_pictures(split_bu
     found = {split: run_folder.trained_on(facts, builder, NAME, split) for split in VOC}
     assert found == {"train": True, "val": True, "trainval": True, "test": False}
     assert run_folder.trained_on(facts, builder, "voc_detection/voc2012", "test") is None
+    more = split_builder("moved", **VOC, more=["d"])
+    assert run_folder.trained_on(facts, more, NAME, "train") is True
+    early = run_on(builder, NAME)
+    early["dataset"]["source"] = str(tmp_path / "gone")
+    del early["dataset"]["images"]
+    found = [run_folder.trained_on(early, builder, NAME, split) for split in ("train", "val")]
+    assert found == [True, None]
     # Another folder, whose splits have the same names, tells nothing.
     other = split_builder("other", train=["x"], val=["y"])
     found = [run_folder.trained_on(facts, other, NAME, split) for split in ("train", "val")]
@@ -300,9 +307,14 @@ def test_what_a_run_began_with_was_trained_on_pictures_too(split_builder, tmp_pa
     # The second's own pictures, those of camvid, are not there to compare.
     assert found == {"train": None, "val": True, "trainval": True, "test": None}
     (first / "best.keras").touch()
-    weighted = run_on(drawn_data(), "toy_streets", weights=str(first / "best.keras"))
+    weighted = run_on(drawn_data(), "toy_streets")
+    weighted |= {"weights": {"source": str(first / "best.keras")}}
     assert run_folder.trained_on(weighted, builder, NAME, "val") is True
-    weighted["arguments"]["weights"] = "imagenet"
+    (first / "best.keras").unlink()
+    assert run_folder.trained_on(weighted, builder, NAME, "val") is True  # run.json is there
+    weighted["weights"]["source"] = str(tmp_path / "gone" / "best.keras")
+    assert run_folder.trained_on(weighted, builder, NAME, "val") is None
+    weighted["weights"]["source"] = "imagenet"
     assert run_folder.trained_on(weighted, builder, NAME, "val") is False
     (first / "run.json").unlink()
     assert run_folder.trained_on(third, builder, NAME, "val") is None
