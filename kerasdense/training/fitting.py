@@ -122,7 +122,6 @@ def fit(task, build_model, data, schedule, workdir, run):
     if (workdir / LAST).exists():
         model, epochs_done, line = load_checkpoint(workdir / LAST)
         print(f"resuming {workdir} after epoch {epochs_done} of {schedule.epochs}")
-        optimizers.parameter_counts(model)  # they add up
     else:
         model, run = _begun(task, build_model, schedule, workdir, run)
         epochs_done, line = 0, None
