@@ -21,13 +21,13 @@ FLOORS = (
     {"export", "attacks"},
     {"training"},
     {"recipes"},
-    {"benchmarks"},
+    {"benchmarks", "papers"},
     {"cli"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT_TENSORFLOW = {
     "boxes", "metrics", "drawing", "models", "explain", "tasks", "attacks", "training", "recipes",
-    "cli",
+    "papers", "cli",
 }  # fmt: skip
 # A package other than these is known to the rooms named here alone.
 EVERYWHERE = {"kerasdense", "keras", "tensorflow", "numpy", "PIL"} | set(sys.stdlib_module_names)

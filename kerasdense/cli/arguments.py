@@ -5,6 +5,7 @@ import contextlib
 import difflib
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+CHECKPOINTS = ("best", "last")
 XLA = ("auto", "on", "off")
 XLA_HELP = "auto: on where a GPU is, and under JAX"
 
@@ -193,6 +194,17 @@ def add_run(parser, required=True):
 
     parser.add_argument(
         "--run", type=Path, required=required, metavar="RUN", help="a run folder, made by fit"
+    )
+
+
+def add_checkpoint(parser):
+    """`--checkpoint best|last`."""
+    parser.add_argument(
+        "--checkpoint",
+        choices=CHECKPOINTS,
+        default=CHECKPOINTS[0],
+        help="of the run: the model that did best on its validation split, or that after its last "
+        "epoch, which was not chosen by what it does there",
     )
 
 

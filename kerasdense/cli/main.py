@@ -21,6 +21,7 @@ COMMANDS = (
     ("visualize", "visualize", "pictures of what a model has learned"),
     ("attack", "attack", "adversarial examples, and how well a model stands them"),
     ("benchmark", "benchmark", "measure models, pipelines, metrics and exports here"),
+    ("reproduce", "reproduce", "run the steps of a row of a paper, ours beside the published"),
     ("import", "import_weights", "make a run folder of weights from torchvision"),
     ("serve-client", "serve_client", "send images to a TensorFlow Serving server"),
     ("make-toy-streets", "make_toy_streets", "write drawn street scenes as files"),

@@ -80,20 +80,29 @@ def averaged(model):
 
     Keras' SwapEMAWeights swaps by sums, whose rounding stays in the weights.
     """
-    averages = [
-        pair
-        for optimizer in optimizers_of(model)
-        if optimizer.use_ema
-        for pair in zip(optimizer._trainable_variables, optimizer._model_variables_moving_average)
-    ]
+    averages = _averages(model)
     own = [keras.ops.convert_to_numpy(variable) for variable, _ in averages]
-    for variable, average in averages:
-        variable.assign(average)
+    use_averages(model)
     try:
         yield
     finally:
         for (variable, _), value in zip(averages, own):
             variable.assign(value)
+
+
+def use_averages(model):
+    """Puts the averages of the weights into the model for good, where they are averaged."""
+    for variable, average in _averages(model):
+        variable.assign(average)
+
+
+def _averages(model):
+    return [
+        pair
+        for optimizer in optimizers_of(model)
+        if optimizer.use_ema
+        for pair in zip(optimizer._trainable_variables, optimizer._model_variables_moving_average)
+    ]
 
 
 def learning_rates(model):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kerasdense import tasks
 from kerasdense.training.checkpoints import epoch_of, load_model
+from kerasdense.training.optimizers import use_averages
 
 FACTS = "run.json"
 UNFINISHED_FACTS = "run.json.unfinished"  # left by a kill
@@ -47,9 +48,9 @@ def read_run(directory):
 
 
 def load_run(directory, checkpoint=BEST):
-    """The model kept in a run folder, uncompiled, and the run's facts: (keras.Model, dict).
+    """The model kept in a run folder, and the run's facts: (keras.Model, dict).
 
-    `checkpoint`: BEST or LAST.
+    `checkpoint`: BEST, uncompiled, or LAST; both have averaged weights where the run averages them.
     Raises: FileNotFoundError without run.json or checkpoint; ValueError if one is damaged.
     """
     facts = read_run(directory)
@@ -59,7 +60,10 @@ def load_run(directory, checkpoint=BEST):
             f"{directory} holds no {checkpoint} yet: training writes it after its first epoch. "
             f"Let the run finish an epoch."
         )
-    return load_model(path, compile=False), facts
+    model = load_model(path, compile=checkpoint == LAST)
+    if checkpoint == LAST:
+        use_averages(model)  # the optimizer keeps them
+    return model, facts
 
 
 def load_dataset(facts, name=None, source=None, prepared_dir=None, mask_values=None):
