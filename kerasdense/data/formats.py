@@ -216,28 +216,36 @@ def read_mot(path):
     )
 
 
-def write_mot(path, frames, boxes, scores):
+def write_mot(path, frames, boxes, scores, identities=None):
     """Writes a MOT `det.txt`, `frame,-1,left,top,width,height,score,-1,-1,-1`, sorted by frame.
+
+    With `identities` it is a `gt.txt`: they stand where -1 stands, and a score of 0 is ignored.
 
     Args:
         path: the file; an existing one is replaced.
         frames: int [N], the first is 1. Boxes of one frame keep their order.
         boxes: [N, 4], continuous.
         scores: [N].
+        identities: int [N], of the objects; None for detections.
 
     Raises:
         ValueError: shapes that do not fit, a frame below 1, a number that is not finite, or a box
             whose right edge lies left of its left one; the message names the box.
     """
     frames = np.asarray(frames, np.int64)
+    identities = -np.ones_like(frames) if identities is None else np.asarray(identities, np.int64)
     boxes, scores = _checked_boxes(boxes, scores, f"Detections for '{path}'")
     if frames.shape != scores.shape:
         raise ValueError(f"Expected one frame a box, received {len(frames)} for {len(boxes)}.")
+    if identities.shape != frames.shape:
+        raise ValueError(
+            f"Expected one identity a box, received {len(identities)} for {len(boxes)}."
+        )
     if len(frames) and frames.min() < 1:
         raise ValueError(f"Frames of MOT files are numbered from 1, received {frames.min()}.")
     boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
     lines = [
-        f"{frames[i]},-1,{_texts(boxes[i], ',')},{scores[i]:.9g},-1,-1,-1\n"
+        f"{frames[i]},{identities[i]},{_texts(boxes[i], ',')},{scores[i]:.9g},-1,-1,-1\n"
         for i in np.argsort(frames, kind="stable")
     ]
     Path(path).write_text("".join(lines), encoding="utf-8")
