@@ -1,6 +1,5 @@
 """MOT 2015: pedestrians in 11 training sequences; the last frames of each are val."""
 
-import configparser
 import dataclasses
 import functools
 from pathlib import Path
@@ -8,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from kerasdense.data import box_preparation, files, formats, preparation
+from kerasdense.data import box_preparation, files, formats, mot_sequences, preparation
 
 CLASS_NAMES = ("pedestrian",)
-VAL_SHARE = 0.2  # of the frames of each sequence, its last ones
+VAL = mot_sequences.Frames("last", 0.2)  # of the frames of each sequence
 COLUMNS = 10  # of gt.txt: frame, id, left, top, width, height, conf, x, y, z
 COLUMNS_OF_LATER_YEARS = 9  # of MOT16, 17, 20: ... conf, class, visibility
-PARTS = ("seqinfo.ini", "img1", "gt/gt.txt")
+PARTS = (mot_sequences.INFO, "img1", mot_sequences.TRUTH)
 LAYOUT = (
     "the train folder of MOT 2015, its parent, or one sequence, with seqinfo.ini, "
     "img1/000001.jpg ... and gt/gt.txt in each sequence"
@@ -35,7 +34,7 @@ class Sequence:
 
     def first_val_frame(self):
         """The first of the last 20 % of all frames, with ground truth or without."""
-        return self.length - round(VAL_SHARE * self.length) + 1
+        return VAL.of(self.length).start
 
 
 class Mot15(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -65,7 +64,9 @@ class Mot15(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """
         del config
         root = files.require_folder(source, "mot15", LAYOUT)
-        folders = _sequence_folders(root)
+        folders = mot_sequences.sequence_folders(root, PARTS)
+        if not folders:
+            raise FileNotFoundError(f"mot15: '{root}' holds no sequence. Expected {LAYOUT}.")
         sequences = [read_sequence(folder) for folder in folders]
         splits = {"train": [], "val": []}
         for sequence in sequences:
@@ -87,7 +88,7 @@ class Mot15(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             f"{len(splits['train'])} train and {len(splits['val'])} val; left out without ground "
             f"truth: {total - used}"
         )
-        lists = tuple(folder / "seqinfo.ini" for folder in folders)
+        lists = tuple(folder / mot_sequences.INFO for folder in folders)
         return files.Source(root, splits, lists)
 
     def _info(self):
@@ -128,58 +129,22 @@ def read_sequence(folder):
             f"mot15: sequence '{folder}' has no {', no '.join(missing)}. Expected {LAYOUT}. "
             "Complete the sequence, take its folder away, or name another sequence as source."
         )
-    length, suffix, size = _read_seqinfo(folder / "seqinfo.ini")
-    path = folder / "gt" / "gt.txt"
+    info = mot_sequences.read_info(folder / mot_sequences.INFO)
+    path = folder / mot_sequences.TRUTH
     truth = formats.read_mot(path)
     _check_columns(path)
     counts = truth.confidences != 0
     frames, boxes = truth.frames[counts], truth.boxes[counts]
-    if len(truth.frames) and truth.frames.max() > length:
-        raise ValueError(
-            f"'{path}' has boxes in frame {truth.frames.max()}, but seqinfo.ini says that the "
-            f"sequence has {length} frames (seqLength). One of them is wrong."
-        )
+    mot_sequences.check_length(path, truth, info.length)
     _check_identities(path, frames, truth.identities[counts])
     boxes_of_frame = {frame: boxes[frames == frame] for frame in np.unique(frames).tolist()}
-    return Sequence(folder, length, suffix, size, boxes_of_frame)
-
-
-def _sequence_folders(root):
-    if any((root / part).exists() for part in PARTS):
-        return [root.resolve()]  # so that it has a name, also if it is given as "."
-    if (root / "train").is_dir():
-        root = root / "train"
-    folders = sorted(
-        path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
-    if not folders:
-        raise FileNotFoundError(f"mot15: '{root}' holds no sequence. Expected {LAYOUT}.")
-    return folders
+    return Sequence(folder, info.length, info.suffix, info.size, boxes_of_frame)
 
 
 def _pair(sequence, frame):
     image = sequence.folder / "img1" / f"{frame:06}{sequence.suffix}"
     name = f"{sequence.folder.name}/{frame:06}"
-    return files.Pair(name, image, sequence.folder / "gt" / "gt.txt")
-
-
-def _read_seqinfo(path):
-    """Returns the number of frames, the suffix of the images and their (height, width) or None."""
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read_string(path.read_text(encoding="utf-8-sig"))
-        section = parser["Sequence"]
-        length, suffix = section.getint("seqLength"), section["imExt"].strip()
-        size = section.getint("imHeight"), section.getint("imWidth")
-    except (configparser.Error, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"'{path}' cannot be read ({reason}). Expected a section [Sequence] with seqLength, "
-            "imExt, imWidth and imHeight."
-        ) from error
-    if length is None or length < 1:
-        raise ValueError(f"'{path}': expected seqLength, at least 1; received {length}.")
-    return length, suffix, None if None in size else size
+    return files.Pair(name, image, sequence.folder / mot_sequences.TRUTH)
 
 
 def _check_columns(path):
