@@ -330,3 +330,178 @@ class AnchorPredictions(keras.layers.Layer):
             "scales": self.scales,
             "clip": self.clip,
         }
+
+
+@keras.saving.register_keras_serializable(package="kerasdense")
+class GridAveragePooling2D(keras.layers.Layer):
+    """Averages a map [B, H, W, C] over the cells of a grid: float32 [B, h, w, C].
+
+    Args:
+        cells: of the grid along the map's shorter side. The longer one has in proportion more,
+            rounded, so that cells are about square.
+
+    Cell i of n along a side of length L is the mean of the positions from floor(i L / n) on and
+    before ceil((i + 1) L / n): all that its n-th part of the side touches. Where n does not divide
+    L, neighbors share a position. So the grid may be finer than the map. H and W may be unknown
+    until the model runs. The layer computes in float32 under every dtype policy.
+
+    Raises:
+        ValueError: `cells` is not a positive int.
+
+    Reference: Zhao et al., "Pyramid scene parsing network", CVPR 2017, sec. 3.2; cells as of
+    PyTorch's AdaptiveAvgPool2d; their number by the aspect ratio: Kreso et al., "Efficient
+    ladder-style DenseNets", IEEE T-ITS 2020.
+    """
+
+    def __init__(self, cells, **kwargs):
+        kwargs["dtype"] = "float32"
+        super().__init__(**kwargs)
+        if not isinstance(cells, int) or cells < 1:
+            raise ValueError(f"cells: expected a positive int, received {cells!r}")
+        self.cells = cells
+
+    def call(self, maps):
+        height, width = keras.ops.shape(maps)[1:3]
+        rows, columns = self._grid(height, width)
+        # By products alone, which every runtime knows, also for sizes known at run time only.
+        x = keras.ops.matmul(_means(columns, width), maps)  # [B, H, w, C]
+        x = keras.ops.transpose(x, (0, 2, 1, 3))  # [B, w, H, C]
+        x = keras.ops.matmul(_means(rows, height), x)  # [B, w, h, C]
+        return keras.ops.transpose(x, (0, 2, 1, 3))  # [B, h, w, C]
+
+    def _grid(self, *sides):
+        """Cells along each side, in whole numbers: of tensors, too, and equal everywhere."""
+        if all(isinstance(side, int) for side in sides):
+            short = min(sides)
+        else:
+            short = keras.ops.minimum(*sides)
+        return [(2 * self.cells * side + short) // (2 * short) for side in sides]
+
+    def compute_output_shape(self, input_shape):
+        batch, *size, channels = input_shape
+        grid = (None, None) if None in size else self._grid(*size)
+        return (batch, *grid, channels)
+
+    def get_config(self):
+        return {**super().get_config(), "cells": self.cells}
+
+
+def _means(cells, length):
+    """The matrix [n, L] that makes L positions the means of `GridAveragePooling2D`'s n cells."""
+    cell = keras.ops.arange(cells, dtype="int32")[:, None]  # [n, 1]
+    first, end = cell * length // cells, ((cell + 1) * length + cells - 1) // cells
+    position = keras.ops.arange(length, dtype="int32")  # [L]
+    inside = keras.ops.logical_and(position >= first, position < end)  # [n, L]
+    return keras.ops.cast(inside, "float32") / keras.ops.cast(end - first, "float32")
+
+
+@keras.saving.register_keras_serializable(package="kerasdense")
+class LearnedUpsampling(ResizeLike):
+    """Upsamples class scores [B, h, w, C] to a reference's size by a filter that is learned.
+
+    Called as `LearnedUpsampling(factor)([scores, reference])`, with a reference [B, H, W, any].
+    Where H, W are `factor` times h, w, it is a transposed convolution of stride `factor`, with a
+    filter [2 factor, 2 factor] for each class: classes do not mix. Scores are continued by their
+    border, which zeros would darken. The filters are those of bilinear interpolation plus
+    `kernel` [2 factor, 2 factor, C], zeros at first: the layer begins as `ResizeLike`, to any size.
+    If H, W are others, what `kernel` adds is made at `factor` times h, w, and resized from there.
+
+    Args:
+        factor: an even int; the ratio of the strides of both maps.
+
+    Raises:
+        ValueError: for another factor.
+
+    Reference: Shelhamer, Long & Darrell, "Fully convolutional networks for semantic
+    segmentation", TPAMI 2017, sec. 3.3. The authors' published networks have a filter for each
+    pair of classes, bilinear where both are the same, else zero, and keep it so.
+    """
+
+    # The axes of the kernel that are classes. A layer with this takes scores, and gives scores.
+    class_axes = (-1,)
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(factor, int) or factor < 2 or factor % 2:
+            raise ValueError(f"factor: expected an even int of at least 2, received {factor!r}")
+        self.factor = factor
+
+    def build(self, input_shape):
+        scores, _ = input_shape
+        self.kernel = self.add_weight(
+            shape=(2 * self.factor, 2 * self.factor, scores[-1]),
+            initializer="zeros",
+            name="kernel",
+        )
+
+    def call(self, inputs):
+        scores, reference = inputs
+        learned = super().call([self._convolved(scores), reference])
+        return super().call(inputs) + learned  # [B, H, W, C]
+
+    def _convolved(self, x):
+        """The transposed convolution of scores [B, h, w, C] with `kernel`: [B, s h, s w, C]."""
+        s, classes = self.factor, x.shape[-1]
+        x = keras.ops.concatenate([x[:, :1], x, x[:, -1:]], axis=1)
+        x = keras.ops.concatenate([x[:, :, :1], x, x[:, :, -1:]], axis=2)  # [B, h+2, w+2, C]
+        # The s x s pixels between the centers of 2 x 2 cells are sums of these four, each by its
+        # part of the kernel, so a convolution with s x s outputs a class makes them: Keras has no
+        # transposed convolution that keeps channels apart.
+        kernel = keras.ops.reshape(self.kernel, (2, s, 2, s, classes))
+        kernel = keras.ops.transpose(keras.ops.flip(kernel, axis=(0, 2)), (0, 2, 4, 1, 3))
+        kernel = keras.ops.reshape(kernel, (2, 2, classes, s * s))
+        x = keras.ops.depthwise_conv(x, kernel, data_format="channels_last")
+        batch, height, width, _ = keras.ops.shape(x)  # h + 1, w + 1
+        x = keras.ops.reshape(x, (-1, width, classes, s, s))  # [B (h+1), w+1, C, s, s]
+        x = keras.ops.transpose(x, (0, 3, 1, 4, 2))
+        x = keras.ops.reshape(x, (batch, height * s, width * s, classes))
+        return x[:, s // 2 : -(s // 2), s // 2 : -(s // 2)]
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+
+
+@keras.saving.register_keras_serializable(package="kerasdense")
+class BlendScores(keras.layers.Conv2D):
+    """The 1x1 convolution that blends two maps of class scores: [B, H, W, 2 C] to [B, H, W, C].
+
+    At first it gives their sum. It has no bias, for the scores have one, and is float32 under
+    every dtype policy.
+
+    Args:
+        filters: C.
+    """
+
+    class_axes = (-2, -1)  # as of LearnedUpsampling
+
+    def __init__(self, filters, **kwargs):
+        kwargs |= {"kernel_size": 1, "use_bias": False, "dtype": "float32"}
+        super().__init__(filters, **kwargs | {"kernel_initializer": _sum_kernel})
+
+    def get_config(self):
+        config = super().get_config()
+        del config["kernel_initializer"]  # always the same
+        return config
+
+
+def _sum_kernel(shape, dtype=None):
+    """The kernel [1, 1, 2 C, C] that adds the first and the second C channels."""
+    identity = keras.ops.eye(shape[-1], dtype=dtype)
+    return keras.ops.concatenate([identity, identity])[None, None]
+
+
+@keras.saving.register_keras_serializable(package="kerasdense")
+class CropLike(keras.layers.Layer):
+    """Cuts a map [B, h, w, C] to the height and width of a reference [B, H, W, any], H <= h.
+
+    Called as `CropLike()([features, reference])`; the last rows and columns go.
+    """
+
+    def call(self, inputs):
+        features, reference = inputs
+        height, width = keras.ops.shape(reference)[1:3]
+        return features[:, :height, :width]  # [B, H, W, C]
+
+    def compute_output_shape(self, input_shape):
+        features, reference = input_shape
+        return (features[0], *reference[1:3], features[3])

@@ -1,6 +1,7 @@
-"""SSD's loss and its parts as metrics for the logs, and a classifier's loss; backend-agnostic.
+"""SSD's loss and its parts as metrics for the logs, a classifier's loss, and that of coarse logits.
 
-Legend: B batch, A anchors, C classes without background. SSD's targets [B, A, 5] are those of
+Backend-agnostic. Legend: B batch, A anchors, C classes without background, H W size of the masks,
+h w of the logits. SSD's targets [B, A, 5] are those of
 `anchors.encode_targets`: the class (0 = background), then four offsets. Its predictions are
 [B, A, C + 1 + 4]: logits, background first, then four offsets.
 
@@ -9,6 +10,8 @@ Reference of SSD: Liu et al., "SSD: Single shot multibox detector", ECCV 2016, s
 
 import keras
 from keras import ops
+
+from kerasdense.metrics.labels import IGNORE
 
 NEGATIVES_PER_POSITIVE = 3  # Liu et al. 2016, sec. 2.2, hard negative mining
 
@@ -88,6 +91,85 @@ def multi_label_loss(y_true, y_pred):
     counted = y_true >= 0
     sums = ops.sum(ops.where(counted, losses, 0.0), axis=1)  # [B]
     return _shares(sums, ops.sum(ops.cast(counted, "float32")))
+
+
+@keras.saving.register_keras_serializable(package="kerasdense")
+class LabelDistributionCrossentropy(keras.losses.Loss):
+    """Cross-entropy of coarse logits with the shares of the labels in each of their cells.
+
+    Called on label maps [B, H, W] and logits [B, h, w, C], at most as large: each cell of the
+    logits stands for the pixels of its box, see `label_distributions`. A cell counts where fewer
+    than half of its pixels are `ignore`. The loss is the mean over the cells of the batch that
+    count, in float32; 0 if none does.
+
+    The loss of one image is its share of that sum times B, so that the mean over the images,
+    which Keras takes, is the mean above. It is NaN for a label that is neither a class nor
+    `ignore`.
+
+    Reference: Kreso, Krapac & Segvic, "Efficient ladder-style DenseNets for semantic segmentation
+    of large images", IEEE T-ITS 2020, and its code.
+    """
+
+    def __init__(
+        self,
+        ignore=IGNORE,
+        name="label_distribution_crossentropy",
+        reduction="sum_over_batch_size",
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.ignore = ignore
+
+    def call(self, y_true, y_pred):
+        labels = ops.cast(y_true, "int32")  # [B, H, W]
+        logits = ops.cast(y_pred, "float32")  # [B, h, w, C]
+        size, classes = ops.shape(logits)[1:3], logits.shape[-1]
+        shares, counted = label_distributions(labels, size, classes, self.ignore)
+        losses = -ops.sum(shares * ops.log_softmax(logits), axis=-1)  # [B, h, w]
+        sums = ops.sum(ops.where(counted, losses, 0.0), axis=(1, 2))  # [B]
+        is_class = ops.logical_and(labels >= 0, labels < classes)
+        is_known = ops.all(ops.logical_or(is_class, labels == self.ignore), axis=(1, 2))  # [B]
+        shares = _shares(sums, ops.sum(ops.cast(counted, "float32")))
+        return ops.where(is_known, shares, float("nan"))
+
+    def get_config(self):
+        return {**super().get_config(), "ignore": self.ignore}
+
+
+def label_distributions(labels, size, num_classes, ignore=IGNORE):
+    """The shares of the classes in each cell of a grid over label maps.
+
+    Args:
+        labels: int32 [B, H, W]: classes from 0 on; `ignore` and what is no class are left out.
+        size: h, w of the grid. A pixel belongs to the cell in which its center lies, on a border
+            between two to the latter: with h = H / 2 and w = W / 2 each has a box of 2 x 2.
+        num_classes: C.
+
+    Returns:
+        float32 [B, h, w, C] shares of the pixels that are not left out, all 0 where none is; and
+        bool [B, h, w], whether fewer than half were left out.
+    """
+    batch, height, width = ops.shape(labels)
+    rows, columns = size
+    row, column = _cells(height, rows)[:, None], _cells(width, columns)  # [H, 1], [W]
+    image = ops.arange(batch, dtype="int32")[:, None, None]
+    cell = (image * rows + row) * columns + column  # [B, H, W]
+    # Counted pixel by pixel: one-hot labels would take C numbers for each.
+    left_out = ops.logical_or(labels < 0, labels >= num_classes) | (labels == ignore)
+    kind = ops.where(left_out, num_classes, labels)
+    index = ops.reshape(cell * (num_classes + 1) + kind, (-1,))
+    counts = ops.segment_sum(
+        ops.ones_like(index, dtype="float32"), index, batch * rows * columns * (num_classes + 1)
+    )
+    counts = ops.reshape(counts, (batch, rows, columns, num_classes + 1))
+    known = ops.sum(counts[..., :-1], axis=-1)  # [B, h, w]
+    return counts[..., :-1] / ops.maximum(known, 1.0)[..., None], counts[..., -1] < known
+
+
+def _cells(pixels, cells):
+    """The cell of each pixel along a side, int32: that in which its center lies."""
+    centers = 2 * ops.arange(pixels, dtype="int32") + 1  # in half pixels
+    return centers * cells // (2 * pixels)
 
 
 def _chosen(positive, losses, negatives_per_positive):

@@ -26,6 +26,10 @@ from kerasdense.tasks.base import (
 )
 
 AUXILIARY_SHARE = 0.3  # of the loss, where a model has auxiliary logits (Kreso et al., 2017)
+# Of the loss, that of the logits of all steps of a ladder together, in equal parts. That the rest
+# is the main loss's, and the parts equal, is Kreso et al.'s code of 2020 (ivankreso/LDN), which
+# leaves the number to its user; 0.4 is that of Zhao et al., "PSPNet", CVPR 2017, sec. 5.2.
+STEPS_SHARE = 0.4
 SIZE_STEP = 128  # pixels: what images are padded to a multiple of, where few sizes are wanted
 LEGEND_WIDTH = 800  # pixels, if there are many classes
 MANY_CLASSES = 40
@@ -106,13 +110,23 @@ class Segmentation(Task):
         import keras
 
         from kerasdense.metrics.mean_iou import MeanIoU
+        from kerasdense.models.losses import LabelDistributionCrossentropy
+        from kerasdense.models.outputs import step_logits
 
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=IGNORE)
         if not isinstance(model.output, dict):
             return {"loss": loss, "metrics": [MeanIoU(len(self.class_names))]}
+        steps = step_logits(model.output)
+        if steps:
+            auxiliary, share = dict.fromkeys(steps, LabelDistributionCrossentropy()), STEPS_SHARE
+        else:
+            auxiliary, share = {"auxiliary_logits": loss}, AUXILIARY_SHARE
         return {
-            "loss": {"logits": loss, "auxiliary_logits": loss},
-            "loss_weights": {"logits": 1 - AUXILIARY_SHARE, "auxiliary_logits": AUXILIARY_SHARE},
+            "loss": {"logits": loss, **auxiliary},
+            "loss_weights": {
+                "logits": 1 - share,
+                **dict.fromkeys(auxiliary, share / len(auxiliary)),
+            },
             "metrics": {"logits": MeanIoU(len(self.class_names))},
         }
 
