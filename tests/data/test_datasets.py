@@ -859,22 +859,6 @@ def test_cityscapes_splits_and_coarse(tmp_path):
         datasets.load("cityscapes", root, tmp_path / "prepared")
 
 
-def test_ladder_frame_keeps_the_rows_paints_and_resizes():
-    ids = np.full((1024, 2048), 7, np.uint8)
-    ids[:30], ids[900:] = 23, 24  # cut off: must not appear
-    ids[600:900, :1024] = cityscapes.EGO_VEHICLE
-    pixels = np.full((1024, 2048, 3), 200, np.uint8)
-    image, labels = cityscapes.ladder_frame(Image.fromarray(pixels), ids)
-    image = np.asarray(image)
-    assert image.shape == (448, 1024, 3) and labels.shape == (448, 1024)
-    assert set(np.unique(labels)) == {7, cityscapes.EGO_VEHICLE}
-    # ego rows begin at (600 - 30) * 448 / 870 = 293.5
-    assert (labels[295:, :511] == cityscapes.EGO_VEHICLE).all() and (labels[:293] == 7).all()
-    assert (image[300:, :500] == cityscapes.LADDER_MEAN).all() and (image[:290] == 200).all()
-    half, _ = cityscapes.ladder_frame(Image.fromarray(pixels[::2, ::2]), ids[::2, ::2])
-    assert half.size == (1024, 448)
-
-
 def test_ladder_config_ignores_the_ego_vehicle(tmp_path):
     root = tmp_path / "cs"
     write_city(root, "val", "gtFine", "bonn", "000000_000002", [1, 7], size=(256, 128))
