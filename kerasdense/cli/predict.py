@@ -12,6 +12,17 @@ counted. A classifier writes NAME_labels.jpg, and labels.json with all probabili
 
 NAME is that of the file, in a folder the path below it (sub/a), and NAME_2 where one is taken.
 Images that cannot be read are named and skipped; the exit status is then 1.
+
+--cityscapes-ids also writes what the Cityscapes server takes, for frames that are called
+CITY_123456_123456_leftImg8bit.png and a model of the 19 classes:
+cityscapes_ids/CITY_123456_123456_pred.png, all in one folder, gray, 2048x1024, label ids (7 road
+to 33 bicycle, not train ids). Frames of other sizes must be twice as wide as high, too; their label
+ids are resized. A model fitted to cityscapes/ladder sees of a frame what it was fitted to: rows 30
+to 900 of 1024, resized to 1024x448, the ego vehicle painted over where the frame's label map tells
+it (gtFine/ beside leftImg8bit/, of the test split, too). Its label map is put back by nearest
+neighbor. The other rows have no class: 255 in NAME.png, 0 (unlabeled) in the label ids, which the
+server counts as missed where its truth has a class. Without this option, and of models fitted to
+other datasets, pictures are predicted as they are.
 """
 
 import errno
@@ -37,21 +48,36 @@ def add_arguments(parser):
     parser.add_argument(
         "--score", type=float, default=0.5, help="of the boxes or labels that are drawn, at least"
     )
+    parser.add_argument(
+        "--cityscapes-ids", action="store_true", help="also what the Cityscapes server takes"
+    )
 
 
 def run(arguments):
+    from kerasdense.data import cityscapes_frames
     from kerasdense.data.images import find_named_images
     from kerasdense.drawing import pictures
 
     images = find_named_images(arguments.images, arguments.output)
-    predict, task = _exported(arguments) if arguments.saved_model else _fitted(arguments)
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    if arguments.cityscapes_ids:
+        cityscapes_frames.check_names(images)
+    load = _exported if arguments.saved_model else _fitted
+    predict, task, dataset = load(arguments)
+    if arguments.cityscapes_ids:
+        protocol = cityscapes_frames.protocol_of(dataset)
+        writer = task.cityscapes_writer(arguments.output, protocol)
+        print(_of_protocol(protocol, dataset, images))
+    else:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        writer = task.writer(arguments.output, arguments.score)
 
     def predicted(path):
-        picture = pictures.load_picture(path)
-        return picture, {name: value[0] for name, value in predict(picture[None]).items()}, ""
+        seen = picture = pictures.load_picture(path)
+        if arguments.cityscapes_ids:
+            seen = cityscapes_frames.seen(path, picture, protocol)
+        return picture, {name: value[0] for name, value in predict(seen[None]).items()}, ""
 
-    return predict_all(images, predicted, task.writer(arguments.output, arguments.score))
+    return predict_all(images, predicted, writer)
 
 
 def predict_all(images, predicted, writer):
@@ -84,8 +110,28 @@ def predict_all(images, predicted, writer):
     return 1 if failed else 0
 
 
+def _of_protocol(protocol, dataset, images):
+    """What a model that was fitted to `dataset` sees of frames, and what becomes of the rest."""
+    from kerasdense.data import cityscapes_frames
+
+    fitted = f"The model was fitted to {dataset or 'an unknown dataset'}"
+    if protocol is cityscapes_frames.FULL:
+        return f"{fitted}: frames are predicted as they are."
+    (top, bottom), (height, width) = protocol.rows, protocol.size
+    known = sum(cityscapes_frames.truth_of(image.path) is not None for image in images)
+    return (
+        f"{fitted}: it sees rows {top} to {bottom} of each frame, at {width}x{height}; the others "
+        f"are written as unlabeled, which the server counts as missed where its truth has a class. "
+        f"The ego vehicle is painted over in {known} of {len(images)} frames, those with a label "
+        f"map in gtFine/."
+    )
+
+
 def _exported(arguments):
-    """A function from pictures [B, H, W, 3] to outputs, and the task; Keras is not needed."""
+    """A function from pictures [B, H, W, 3] to outputs, the task, and the name of the dataset.
+
+    The dataset is that of the training, None if unknown; Keras is not needed.
+    """
     from kerasdense import tasks
     from kerasdense.export.predictor import Predictor
     from kerasdense.tasks.base import reason
@@ -100,7 +146,9 @@ def _exported(arguments):
         except Exception as error:  # each runtime has its own
             raise ValueError(f"The {served.format} model fails on it: {reason(error)}") from error
 
-    return predict, tasks.named(served.task)(served.class_names, served.palette)
+    run = served.facts.get("run") or {}
+    dataset = (run.get("dataset") or {}).get("name")
+    return predict, tasks.named(served.task)(served.class_names, served.palette), dataset
 
 
 def _fitted(arguments):
@@ -123,4 +171,4 @@ def _fitted(arguments):
             raise ValueError(f"{reason(error)}.") from error
         return {name: value.numpy() for name, value in outputs.items()}
 
-    return predict, task
+    return predict, task, facts["dataset"].get("name")

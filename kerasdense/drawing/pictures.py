@@ -288,7 +288,10 @@ def resized(picture, size):
 
 
 def save_picture(path, picture):
-    """Write a picture uint8 [H, W, 3] to `path`, in the format of its ending; makes its folder."""
+    """Write a picture uint8 [H, W, 3], or gray [H, W], to `path`, in the format of its ending.
+
+    Makes its folder.
+    """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.ascontiguousarray(picture)).save(path)
 

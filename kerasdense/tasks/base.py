@@ -236,6 +236,15 @@ class Task(abc.ABC):
         `finish(images)`, of all of them in order. Results go where `Found.name` says.
         """
 
+    def cityscapes_writer(self, output, protocol):
+        """As `writer`, which also writes label maps for the Cityscapes server.
+
+        `protocol`: `data.cityscapes_frames.Protocol`; the outputs that are added are of what it
+        lets the model see, the pictures are whole frames.
+        Raises: ValueError unless the task finds label maps of the classes of Cityscapes.
+        """
+        raise ValueError(f"Label maps of Cityscapes are asked for, received a {self.name} model.")
+
     # ---- explanation
 
     def class_objective(self, model, index, region=None):

@@ -420,6 +420,9 @@ class Segmentation(Task):
     def writer(self, output, score=SURE):
         return LabelMaps(self, output)
 
+    def cityscapes_writer(self, output, protocol):
+        return CityscapesLabelMaps(self, output, protocol)
+
     # ---- explanation
 
     def class_objective(self, model, index, region=None):
@@ -497,12 +500,20 @@ class LabelMaps:
 
         Raises: ValueError for labels of another size than the picture, or of no class.
         """
-        labels, palette, classes = outputs["labels"], self.task.palette, len(self.task.class_names)
+        self._check(outputs["labels"])
+        return self._write(image, picture, outputs["labels"])
+
+    def _check(self, labels):
+        classes = len(self.task.class_names)
         if labels.max(initial=0) >= classes:
             raise ValueError(
                 f"The labels go from {labels.min()} to {labels.max()}, but there are {classes} "
                 f"classes (0-{classes - 1}). Does the model belong to another dataset?"
             )
+
+    def _write(self, image, picture, labels):
+        """As `add`, of labels of which some may be IGNORE."""
+        palette = self.task.palette
         overlay = pictures.overlay(picture, labels, palette)  # checks the size
         name = unused_name(image.name, self.taken, ("", "_overlay"))
         pictures.save_label_map(self.output / f"{name}.png", labels, palette)
@@ -512,13 +523,45 @@ class LabelMaps:
 
     def _summary(self, labels):
         """The three largest classes with their shares."""
-        names = self.task.class_names
-        shares = np.bincount(labels.ravel(), minlength=len(names)) / labels.size
+        names, labels = self.task.class_names, labels[labels != IGNORE]
+        shares = np.bincount(labels, minlength=len(names)) / labels.size
         largest = [i for i in np.argsort(-shares)[:3] if shares[i] > 0]
         return ", ".join(f"{names[i]} {100 * shares[i]:.0f} %" for i in largest)
 
     def finish(self, images):
         """Everything is written already."""
+
+
+class CityscapesLabelMaps(LabelMaps):
+    """As `LabelMaps`, and cityscapes_ids/CITY_SEQ_FRAME_pred.png: label ids, uint8 [1024, 2048].
+
+    What a protocol did not let the model see is IGNORE in NAME.png, unlabeled in the label ids.
+    """
+
+    def __init__(self, task, output, protocol):
+        from kerasdense.data import cityscapes_frames
+
+        self.frames, self.protocol = cityscapes_frames, protocol
+        self.ids = cityscapes_frames.label_ids(task.class_names)  # before anything is written
+        super().__init__(task, output)
+
+    def add(self, image, picture, outputs):
+        """As of `LabelMaps`; `labels` uint8 [h, w] are of what the model saw of the picture."""
+        labels, size = outputs["labels"], picture.shape[:2]
+        seen = self.protocol.size or size
+        if labels.shape != seen:
+            raise ValueError(
+                f"Expected a label for each pixel that the model saw, {list(seen)}, received "
+                f"{list(labels.shape)}."
+            )
+        self._check(labels)
+        name = self.frames.server_name(image.path)
+        line = self._write(image, picture, self.protocol.put_back(labels, size))
+        ids = self.ids[self.protocol.put_back(labels, self.frames.FULL_SIZE)]
+        pictures.save_picture(self.output / self.frames.FOLDER / name, ids)
+        if size == self.frames.FULL_SIZE:
+            return line
+        return f"{line} (label ids resized from {size[1]}x{size[0]})"
 
 
 def _without_padding(values, size):

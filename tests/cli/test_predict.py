@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -78,6 +79,7 @@ from kerasdense.export import predictor
 
 class Served:
     task, class_names, palette = "segmentation", ["dark", "bright"], [[0, 0, 0], [255, 255, 255]]
+    facts = {"run": None}
 
     def predict(self, images):
         return {"labels": images[..., 0] // 128}
@@ -99,6 +101,104 @@ def test_an_export_is_predicted_with_where_keras_is_not(toy_folder, tmp_path):
     assert result.returncode == 0, result.stderr
     labels = np.asarray(Image.open(tmp_path / "scene_000.png"))
     np.testing.assert_array_equal(labels, np.asarray(Image.open(picture))[..., 0] // 128)
+
+
+OF_THE_LADDER = """
+import sys
+sys.modules["keras"] = sys.modules["tensorflow"] = None
+from kerasdense.cli.main import main
+from kerasdense.data.cityscapes_frames import CLASSES
+from kerasdense.export import predictor
+
+class Served:
+    task, class_names = "segmentation", [name for _, name, _ in CLASSES]
+    palette = [color for _, _, color in CLASSES]
+    facts = {"run": {"dataset": {"name": "cityscapes/ladder"}}}
+
+    def predict(self, images):
+        assert images.shape == (1, 448, 1024, 3)
+        return {"labels": images[..., 0] // 16}
+
+predictor.Predictor = lambda path: Served()  # with the runtime of its own
+main()
+"""
+
+
+def test_label_ids_for_the_server_of_cityscapes(tmp_path):
+    # Above sky (class 10, label id 23), below road (0, 7): and there, on the left, the ego vehicle,
+    # painted with red 75, which the model takes for class 75 // 16 = 4, fence (label id 13).
+    frame = np.zeros((128, 256, 3), np.uint8)
+    frame[:64] = 16 * 10 + 8
+    ids = np.zeros((128, 256), np.uint8)
+    ids[90:, :64] = 1
+    name = "test/ulm/ulm_000000_000019"
+    images = tmp_path / "leftImg8bit"
+    for path, pixels in (
+        (images / f"{name}_leftImg8bit.png", frame),
+        (tmp_path / "gtFine" / f"{name}_gtFine_labelIds.png", ids),
+        (images / "test/bonn/bonn_000000_000019_leftImg8bit.png", frame),
+        (images / "test/bonn/bonn_000001_000019_leftImg8bit.png", frame[:100]),
+        (images / "test/bonn/._bonn_000000_000019_leftImg8bit.png", frame),  # of macOS
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    output = tmp_path / "out"
+    result = subprocess.run(
+        [
+            sys.executable, "-c", OF_THE_LADDER, "predict", "--saved-model", "any", images,
+            "--cityscapes-ids", "--output", output,
+        ],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 1 and result.stderr.count("\n") == 2, result.stderr
+    assert "must be twice as wide as high: received 256x100" in result.stderr
+    assert "it sees rows 30 to 900 of each frame, at 1024x448" in result.stdout
+    assert "The ego vehicle is painted over in 1 of 3 frames" in result.stdout
+    assert "2 of 3 images predicted" in result.stdout
+    written = {path.name for path in (output / "cityscapes_ids").iterdir()}
+    assert written == {"ulm_000000_000019_pred.png", "bonn_000000_000019_pred.png"}
+    # Away from edges, in rows of 1024: up to 30 unseen, up to 512 sky, from 720 on the ego vehicle,
+    # from 900 on unseen.
+    with Image.open(output / "cityscapes_ids" / "ulm_000000_000019_pred.png") as file:
+        assert file.mode == "L" and file.size == (2048, 1024)
+        found = np.asarray(file)
+    rows, left, right = [29, 30, 480, 544, 680, 760, 899, 900], 100, 1900
+    assert found[rows, left].tolist() == [0, 23, 23, 7, 7, 13, 13, 0]
+    assert found[rows, right].tolist() == [0, 23, 23, 7, 7, 7, 7, 0]
+    with Image.open(output / "cityscapes_ids" / "bonn_000000_000019_pred.png") as file:
+        np.testing.assert_array_equal(np.asarray(file)[:, left], found[:, right])  # not painted
+    # Beside it what is always written, of the frame's size, and there unseen rows are 255.
+    labels = np.asarray(Image.open(output / f"{name}_leftImg8bit.png"))
+    assert labels.shape == (128, 256)
+    assert labels[[3, 4, 60, 70, 111, 112], 200].tolist() == [255, 10, 10, 0, 0, 255]
+    assert (output / f"{name}_leftImg8bit_overlay.png").exists()
+
+
+@pytest.mark.parametrize(
+    "task, names, words",
+    [
+        ("segmentation", ["a"], "a.png; expected CITY_123456_123456_leftImg8bit.png"),
+        ("segmentation", ["x/ulm_000000_000019", "y/ulm_000000_000019"], "ids/ulm_000000_000019_p"),
+        ("segmentation", ["ulm_000000_000019"], "its 19 classes, received a model of"),
+        ("detection", ["ulm_000000_000019"], "received a detection model"),
+        ("classification", ["ulm_000000_000019"], "received a classification model"),
+    ],
+)
+def test_what_has_no_label_ids(task, names, words, kerasdense, monkeypatch, tmp_path):
+    served = types.SimpleNamespace(
+        task=task, class_names=["car", "tree"], palette=[[0, 0, 0], [9, 9, 9]], facts={"run": {}}
+    )
+    monkeypatch.setattr("kerasdense.export.predictor.Predictor", lambda path: served)
+    for name in names:
+        path = tmp_path / "in" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (128, 64)).save(path)
+    status, _, err = kerasdense(
+        "predict", "--saved-model", "any", tmp_path / "in", "--cityscapes-ids",
+        "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert status == 2 and words in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_served_boxes_are_pixels_of_pictures_of_any_size(detection_export):

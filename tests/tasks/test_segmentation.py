@@ -376,6 +376,45 @@ def test_label_maps_of_another_size_or_class_are_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["legend.png"]
 
 
+def test_label_maps_for_the_server_of_cityscapes(tmp_path):
+    from kerasdense.data import cityscapes_frames as frames
+
+    _, names, palette = zip(*frames.CLASSES)
+    # Of the classes in another order: bicycle (label id 33) is the first one.
+    task = Segmentation(names[::-1], palette[::-1])
+    protocol = frames.Protocol(rows=(0, 512), size=(10, 20))  # the upper half
+    written = task.cityscapes_writer(tmp_path, protocol)
+    image = Found(Path("in", "ulm_000000_000019_leftImg8bit.png"), "ulm/a")
+    labels = np.zeros((10, 20), np.uint8)
+    labels[:, 15:] = 18  # a quarter is road, label id 7
+    line = written.add(image, PICTURE, {"labels": labels})
+    assert line == "ulm/a.png: bicycle 75 %, road 25 % (label ids resized from 40x20)"
+    for wrong in (np.zeros((20, 40), np.uint8), np.full((10, 20), 19, np.uint8)):
+        with pytest.raises(ValueError):
+            written.add(image._replace(name="b"), PICTURE, {"labels": wrong})
+    with pytest.raises(ValueError, match="no name that the Cityscapes server knows"):
+        written.add(Found(Path("a.png"), "a"), PICTURE, {"labels": labels})
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")} == {
+        "legend.png", "ulm/a.png", "ulm/a_overlay.png", "cityscapes_ids/ulm_000000_000019_pred.png",
+    }  # fmt: skip
+    with Image.open(tmp_path / "cityscapes_ids/ulm_000000_000019_pred.png") as file:
+        assert file.mode == "L"
+        ids = np.asarray(file)
+    expected = np.repeat([33, 33, 33, 7], 512)
+    np.testing.assert_array_equal(ids[:512], np.broadcast_to(expected, (512, 2048)))
+    assert ids.shape == (1024, 2048) and (ids[512:] == 0).all()
+    with Image.open(tmp_path / "ulm" / "a.png") as file:
+        small = np.asarray(file)
+    assert small.shape == (20, 40) and (small[10:] == IGNORE).all()
+    assert (small[:10, :30] == 0).all() and (small[:10, 30:] == 18).all()
+
+
+def test_other_classes_have_no_label_ids(tmp_path):
+    with pytest.raises(ValueError, match="missing: sidewalk, building.*unknown: none"):
+        Segmentation(ROAD, PALETTE[:2]).cityscapes_writer(tmp_path / "out", None)
+    assert not (tmp_path / "out").exists()
+
+
 def test_pictures_of_training_show_truth_and_prediction_side_by_side():
     image, mask = (np.concatenate([values] * 3, axis=1) for values in SAMPLE)
     samples = [{"image": image, "mask": mask}] * 2
