@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from kerasdense.data import classes, formats, reading
-from kerasdense.data.sources import cityscapes, mot15, toy_streets, voc_segmentation
+from kerasdense.data import cityscapes_frames, classes, formats, reading
+from kerasdense.data.sources import mot15, toy_streets, voc_segmentation
 from kerasdense.drawing import pictures
 from kerasdense.metrics.labels import IGNORE
 
@@ -55,11 +55,9 @@ SCORES_RIGHT, SCORES_FALSE, SCORES_SPREAD = 40.0, 25.0, 12.0
 HEIGHTS_FALSE, ASPECT_FALSE = (30, 90), 0.4  # pixels; width by height
 
 CITY = "toytown"
-ZOOM = 8  # 256x128 of a scene to the 2048x1024 of Cityscapes
-ROWS = slice(40, 168)  # that are kept of a scene: half as many as it has columns
-HOOD_ROWS = slice(110, 128)  # of those; from 880 of 1024 on: 20 rows of the ladder's protocol
+ROWS = slice(40, 168)  # that are kept of a scene, half as many as its columns: frames are 2:1
+HOOD_ROWS = slice(110, 128)  # of those; from 880 of 1024 on: the ladder's protocol sees 20 rows
 HOOD_COLOR = (38, 40, 46)
-UNLABELED = 0  # label id
 COARSE_BORDER = 2  # pixels of a scene, 16 of a frame: so far from an outline coarse polygons end
 
 DRAWN = "Drawn by `kerasdense make-toy-streets --layout {layout}`: these are no data of {owner}.\n"
@@ -333,7 +331,7 @@ def write_cityscapes(folder, count):
     (ego vehicle) covers its last rows. Coarse label maps are empty along the outlines. Those of
     test hold the ego vehicle alone, as the real ones hold no classes.
     """
-    other = held_out(count)
+    other, images = held_out(count), cityscapes_frames.IMAGES
     truths = {
         "train": ("gtFine", "gtCoarse"),
         "val": ("gtFine", "gtCoarse"),
@@ -346,13 +344,12 @@ def write_cityscapes(folder, count):
         for index, scene in enumerate(scenes(f"cityscapes/{split}", size, _shows_traffic)):
             place, stem = f"{split}/{CITY}", f"{CITY}_{number:06}_{index:06}"
             image, label_ids = frame(scene, split != "test")
-            path = folder / "leftImg8bit" / place / f"{stem}{cityscapes.IMAGE_SUFFIX}"
-            _write_png(path, image.resize((ZOOM * image.width, ZOOM * image.height),
-                                          Image.Resampling.BILINEAR))  # fmt: skip
+            path = folder / images / place / f"{stem}_{images}.png"
+            _write_enlarged(path, image, Image.Resampling.BILINEAR)
             for kind in kinds:
                 ids = label_ids if kind == "gtFine" else coarse(label_ids)
                 path = folder / kind / place / f"{stem}_{kind}_labelIds.png"
-                _write_png(path, Image.fromarray(ids.repeat(ZOOM, 0).repeat(ZOOM, 1)))
+                _write_enlarged(path, ids, Image.Resampling.NEAREST)
         written += size
     text = DRAWN.format(layout="cityscapes", owner="Cityscapes")
     (folder / "README.txt").write_text(text, encoding="utf-8")
@@ -360,22 +357,27 @@ def write_cityscapes(folder, count):
 
 
 def frame(scene, is_labeled=True):
-    """A scene as a frame before it is enlarged: PIL RGB image and label ids uint8 [128, 256].
+    """A scene as a frame before it is enlarged: image uint8 [128, 256, 3], label ids [128, 256].
 
-    Where it is not labeled, all but the hood is UNLABELED.
+    Where it is not labeled, all but the hood is unlabeled, as in the real test split.
     """
-    ids = {name: label_id for label_id, name, _ in cityscapes.CLASSES}
+    ids = {name: label_id for label_id, name, _ in cityscapes_frames.CLASSES}
     table = np.array([ids[CITYSCAPES_NAMES[name]] for name in toy_streets.CLASSES], np.uint8)
     image, label_ids = scene.image[ROWS].copy(), table[scene.mask[ROWS]]
     if not is_labeled:
-        label_ids[:] = UNLABELED
-    image[HOOD_ROWS], label_ids[HOOD_ROWS] = HOOD_COLOR, cityscapes.EGO_VEHICLE
-    return Image.fromarray(image), label_ids
+        label_ids[:] = cityscapes_frames.UNLABELED
+    image[HOOD_ROWS], label_ids[HOOD_ROWS] = HOOD_COLOR, cityscapes_frames.EGO_VEHICLE
+    return image, label_ids
 
 
 def coarse(label_ids):
-    """Label ids uint8 [H, W] as coarse polygons give them: UNLABELED near the borders."""
-    return np.where(_near_borders(label_ids, COARSE_BORDER), np.uint8(UNLABELED), label_ids)
+    """Label ids uint8 [H, W] as coarse polygons give them: unlabeled near borders.
+
+    But for the hood, which never moves: its outline is the same exact one in all annotations.
+    """
+    is_left_out = _near_borders(label_ids, COARSE_BORDER)
+    is_left_out &= label_ids != cityscapes_frames.EGO_VEHICLE
+    return np.where(is_left_out, np.uint8(cityscapes_frames.UNLABELED), label_ids)
 
 
 def _shows_traffic(scene):
@@ -384,9 +386,11 @@ def _shows_traffic(scene):
     return {toy_streets.CAR, toy_streets.PEDESTRIAN} <= set(seen.tolist())
 
 
-def _write_png(path, image):
+def _write_enlarged(path, pixels, resampling):
+    height, width = cityscapes_frames.FULL_SIZE
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(reading.png_bytes(image))
+    picture = Image.fromarray(pixels).resize((width, height), resampling)
+    path.write_bytes(reading.png_bytes(picture))
 
 
 WRITERS = {
