@@ -29,7 +29,7 @@ import errno
 import sys
 from pathlib import Path
 
-from kerasdense.cli.arguments import add_run
+from kerasdense.cli.arguments import CHECKPOINTS, add_checkpoint, add_run
 
 
 def add_arguments(parser):
@@ -41,6 +41,7 @@ def add_arguments(parser):
         metavar="EXPORT",
         help="an export of any format: NAME (newest version) or NAME/VERSION",
     )
+    add_checkpoint(parser)
     parser.add_argument(
         "images", type=Path, nargs="+", metavar="IMAGE|FOLDER", help="what is predicted"
     )
@@ -58,6 +59,11 @@ def run(arguments):
     from kerasdense.data.images import find_named_images
     from kerasdense.drawing import pictures
 
+    if arguments.saved_model and arguments.checkpoint != CHECKPOINTS[0]:
+        raise ValueError(
+            f"--checkpoint {arguments.checkpoint} is of a run, received --saved-model, which holds "
+            f"one model alone. Give the --run."
+        )
     images = find_named_images(arguments.images, arguments.output)
     if arguments.cityscapes_ids:
         cityscapes_frames.check_names(images)
@@ -160,7 +166,7 @@ def _fitted(arguments):
     from kerasdense.tasks.base import reason
     from kerasdense.training import run_folder
 
-    model, facts = run_folder.load_run(arguments.run)
+    model, facts = run_folder.load_run(arguments.run, f"{arguments.checkpoint}.keras")
     task = tasks.of_run(facts)
     served = serve(model, task)  # what the SavedModel holds, so both ways agree
 

@@ -330,6 +330,7 @@ def test_a_file_is_no_place_for_results(segmentation_export, toy_folder, kerasde
         (("--run", "{run}", "{place}"), "No images"),
         (("--run", "{place}", "{images}"), "is no run folder"),
         (("--saved-model", "{place}", "{images}"), "holds no exported model"),
+        (("--saved-model", "x", "--checkpoint", "last", "{images}"), "last is of a run, received"),
         (("{images}",), "one of the arguments --run --saved-model is required"),
         (("--run", "{run}", "--saved-model", "{run}", "{images}"), "not allowed with argument"),
     ],
@@ -340,6 +341,16 @@ def test_mistakes_are_named(segmentation_run, toy_folder, arguments, words, kera
     status, _, err = kerasdense("predict", *arguments, "--output", tmp_path / "out")
     assert status == 2 and words in err and "Traceback" not in err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_model_of_a_run_may_be_its_last(segmentation_run, toy_folder, kerasdense, tmp_path):
+    for path in segmentation_run.glob("*.json"):
+        shutil.copy(path, tmp_path)
+    for flags, name in (((), "best.keras"), (("--checkpoint", "last"), "last.keras")):
+        status, _, err = kerasdense(
+            "predict", "--run", tmp_path, *flags, toy_folder / "images", "--output", tmp_path / "x"
+        )
+        assert status == 2 and f"{tmp_path} holds no {name} yet" in err
 
 
 def test_a_name_that_is_too_long_costs_its_picture_alone(
