@@ -4,11 +4,13 @@ import math
 
 import keras
 
-from kerasdense.models.layers import Recompute
+from kerasdense.models.layers import LearnedUpsampling, Recompute
 
+TRANSPOSED = (keras.layers.Conv2DTranspose, LearnedUpsampling)
 # Layers whose outputs the backward pass keeps: the figure the papers' cost comparisons use.
 KEPT_OUTPUTS = (
     keras.layers.Conv2D,
+    *TRANSPOSED,
     keras.layers.BatchNormalization,
     keras.layers.Concatenate,
     Recompute,
@@ -49,7 +51,7 @@ def _costs(model, inputs):
             "type": type(layer).__name__,
             "shape": tuple(given.shape[1:]),
             "parameters": 0 if recomputed else layer.count_params(),
-            "macs": _macs(layer, given.shape),
+            "macs": _macs(layer, taken, given.shape),
             "activation_bytes": (
                 BYTES * math.prod(given.shape) if isinstance(layer, KEPT_OUTPUTS) else 0
             ),
@@ -65,7 +67,11 @@ def total_cost(model, size):
     }
 
 
-def _macs(layer, shape):
+def _macs(layer, taken, shape):
+    if isinstance(layer, TRANSPOSED):
+        # Each value taken goes to as many as the kernel has for its channel.
+        cells = keras.tree.flatten(taken)[0].shape[1:-1]
+        return math.prod(cells) * math.prod(layer.kernel.shape)
     if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
         # Each output value is a sum over the kernel's other axes.
         return math.prod(shape[1:-1]) * math.prod(layer.kernel.shape)

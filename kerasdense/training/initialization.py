@@ -92,7 +92,8 @@ def initialize(model, task, source):
                 continue
             value = values[number]
             if layer.name in heads:
-                found = classes.rows(variable, value, heads[layer.name])
+                axes = getattr(layer, "class_axes", (-1,))
+                found = classes.rows(variable, value, heads[layer.name], axes)
                 if found is None:
                     left[variable.path] = "of another number of classes"
                 else:
@@ -147,22 +148,28 @@ class _Classes:
             tuple(name for i, name in enumerate(self.there) if i not in used),
         )
 
-    def rows(self, variable, value, before):
+    def rows(self, variable, value, before, axes=(-1,)):
         """The new value of a head's variable [..., k (before + C)], None where it does not fit.
 
-        `value`: the source's [..., k (before + its C)]; `before`: rows that are no class.
+        `value`: the source's [..., k (before + its C)]; `before`: rows that are no class; `axes`:
+        all that are of classes, each as the last. What no class of the source speaks of is kept.
         """
-        own = np.array(variable)
+        new = np.array(variable)
         width, other = before + len(self.here), before + len(self.there)
-        cells = own.shape[-1] // width
-        if value.shape != (*own.shape[:-1], cells * other):
+        known = [(i, i) for i in range(before)]
+        known += [(before + here, before + there) for here, there in self.pairs]
+        known = np.array(known, int).reshape(-1, 2)
+        shape = list(new.shape)
+        here, there = ([np.arange(size) for size in shape] for _ in range(2))
+        for axis in axes:
+            cells = np.arange(shape[axis] // width)[:, None]
+            shape[axis] = len(cells) * other
+            here[axis] = (cells * width + known[:, 0]).ravel()
+            there[axis] = (cells * other + known[:, 1]).ravel()
+        if value.shape != tuple(shape):
             return None
-        rows = own.reshape(*own.shape[:-1], cells, width)
-        source = value.reshape(*own.shape[:-1], cells, other)
-        rows[..., :before] = source[..., :before]
-        for here, there in self.pairs:
-            rows[..., before + here] = source[..., before + there]
-        return rows.reshape(own.shape)
+        new[np.ix_(*here)] = value[np.ix_(*there)]
+        return new
 
 
 def _find(source):

@@ -34,7 +34,7 @@ def add_weight_decay(model, weight_decay):
     """Gives every convolution's kernel an L2 term, also in its configuration, to be saved."""
     if weight_decay:
         for layer in leaf_layers(model):
-            if isinstance(layer, keras.layers.Conv2D):
+            if isinstance(layer, (keras.layers.Conv2D, keras.layers.Conv2DTranspose)):
                 layer.kernel_regularizer = keras.regularizers.L2(weight_decay / 2)
                 layer.kernel.regularizer = layer.kernel_regularizer
 

@@ -110,7 +110,7 @@ def test_fcn_vgg16_head_names():
 @pytest.mark.parametrize(
     "build, options, message",
     [
-        (fcn_vgg16, {"output_stride": 16}, "fcn_vgg16 has 32 only, received 16"),
+        (fcn_vgg16, {"output_stride": 8}, r"VGG-16 has \(32, 16\), received 8; ResNet-50"),
         (fcn_vgg16, {"skips": (8, 16)}, r"out of \[16, 8, 4\] in falling order, received \(8, 16"),
         (fcn_resnet50, {"output_stride": 16, "skips": (16,)}, r"out of \[8, 4\] in falling order"),
         (fcn_resnet50, {"output_stride": 12}, r"expected one of \(32, 16, 8\), received 12"),
