@@ -2,6 +2,7 @@
 
     kerasdense evaluate --run runs/camvid
     kerasdense evaluate --run runs/camvid --split test --scales 0.75,1,1.25 --flip
+    kerasdense evaluate --run runs/voc --dataset mot15 --source MOT15 --map person=pedestrian
 
 Segmentation: prints IoU by class, mean IoU and pixel accuracy, and writes evaluation.json, a
 chart of the confusion matrix and pictures of the worst images. Detection: average precision by
@@ -9,24 +10,40 @@ the rules of VOC and COCO, and precision-recall curves. Classification: average 
 labels by VOC's rules, and the curves. Charts are PNG, and PDF for papers.
 
 The dataset is the run's own, and the split that of its validation, unless others are named. Each
-dataset, split and way of averaging has a folder of its own below RUN/evaluation.
+dataset, split, map of classes, checkpoint and way of averaging has a folder of its own below
+RUN/evaluation.
+
+--map measures a detector on a dataset of other classes: left of = a class of the run, right of it
+one of the dataset. Detections of classes that map to nothing are left out, and counted. Where
+several classes map to one, an anchor's score is the sum of theirs. A class of the dataset that
+nothing maps to is not found: its AP is 0, and counts in the mean, which stays one over the classes
+of the dataset.
 """
 
+import argparse
 import hashlib
 import json
 import re
+import shlex
 from pathlib import Path
 
 from kerasdense.cli.arguments import (
+    CHECKPOINTS,
+    add_checkpoint,
     add_dataset,
     add_measured_split,
     add_run,
+    class_index,
     numbers,
     positive,
 )
 
 BATCH_SIZE = 8  # of images that are warped to one size; others are measured one by one
-LONGEST_VALUES = 40  # letters of --mask-values in the name of a folder
+LONGEST_VALUES = 40  # letters of --mask-values, or --map, in the name of a folder
+# Options of `Task.evaluate`: their flags, and why some tasks have none.
+FLAGS = {"scales": "--scales", "flip": "--flip", "class_map": "--map"}
+AVERAGED, MAPPED = "only label maps are averaged over passes", "only classes of boxes are mapped"
+REASONS = {"scales": AVERAGED, "flip": AVERAGED, "class_map": MAPPED}
 TRAINED_ON = {
     True: ", which the run was trained on",
     False: "",
@@ -37,6 +54,7 @@ TRAINED_ON = {
 
 def add_arguments(parser):
     add_run(parser)
+    add_checkpoint(parser)
     add_dataset(parser, required=False)
     add_measured_split(parser)
     parser.add_argument(
@@ -47,6 +65,13 @@ def add_arguments(parser):
     )
     parser.add_argument(
         "--flip", action="store_true", help="average with the mirrored image; segmentation"
+    )
+    parser.add_argument(
+        "--map",
+        type=class_pairs,
+        metavar="CLASS=CLASS,...",
+        help="of a dataset of other classes: which class of the run is which of the dataset, e.g. "
+        "person=pedestrian; detection (default: both have the same classes)",
     )
     parser.add_argument(
         "--batch-size",
@@ -60,21 +85,43 @@ def add_arguments(parser):
     )
 
 
+def class_pairs(text):
+    """Parses `person=pedestrian,car=vehicle` into pairs of names."""
+    pairs = [tuple(name.strip() for name in part.partition("=")[::2]) for part in text.split(",")]
+    if not all(old and new for old, new in pairs):
+        raise argparse.ArgumentTypeError(
+            f"expected CLASS=CLASS,... such as person=pedestrian, received '{text}'"
+        )
+    return tuple(pairs)
+
+
 def run(arguments):
     from kerasdense import tasks
     from kerasdense.drawing import charts, pictures
     from kerasdense.training import run_folder
 
-    model, facts = run_folder.load_run(arguments.run)
+    model, facts = run_folder.load_run(arguments.run, f"{arguments.checkpoint}.keras")
+    task = tasks.of_run(facts)
+    options = _options(arguments, task)
     builder, name = run_folder.load_dataset(
         facts,
         arguments.dataset,
         arguments.source,
         arguments.prepared_dir,
         arguments.mask_values,
+        same_classes=False,
     )
-    task = tasks.of_run(facts)
-    options = _options(arguments, task)
+    class_names, palette = task.classes(builder)
+    if arguments.map:
+        known = list(facts["dataset"]["class_names"])
+        options["class_map"] = _class_map(arguments.map, known, class_names, name)
+        theirs = {"class_names": class_names, "palette": palette}
+        task = tasks.of_run(facts | {"dataset": facts["dataset"] | theirs})
+        names = {known[old]: class_names[new] for old, new in options["class_map"].items()}
+    else:
+        names = {}
+        cure = _map_cure(facts["dataset"]["class_names"], class_names, task)
+        run_folder.check_classes(facts, class_names, name, cure)
     split = arguments.split or run_folder.validation_split(facts, arguments.dataset)
     trained_on = run_folder.check_measured(facts, builder, name, split, arguments.allow_trained)
     own = facts["dataset"].get("source") if name == facts["dataset"]["name"] else None
@@ -89,15 +136,22 @@ def run(arguments):
         "split": split,
         "trained_on": trained_on,
         "run": str(arguments.run),
+        "checkpoint": arguments.checkpoint,
     }
+    if names:
+        origin["class_map"] = names
     parts = [name, *([Path(source).name] if source != own else []), split]
     if values != own_values:
-        written = "_".join(map(str, values))
-        short = len(written) <= LONGEST_VALUES
-        parts += ["values", written if short else hashlib.sha256(written.encode()).hexdigest()[:8]]
+        parts += ["values", _short("_".join(map(str, values)))]
+    if names:
+        parts += ["map", _short("+".join(f"{old}-{new}" for old, new in names.items()))]
+    if arguments.checkpoint != CHECKPOINTS[0]:
+        parts.append(arguments.checkpoint)
     output = arguments.output or arguments.run / "evaluation" / _folder_name(parts, options)
     output.mkdir(parents=True, exist_ok=True)  # fails now rather than after the evaluation
     print(f"{arguments.run} on {name}, split {split}{TRAINED_ON[trained_on]}")
+    if names:
+        print("classes: " + ", ".join(f"{old} -> {new}" for old, new in names.items()))
     task.check_data(builder, split)
     batch_size = arguments.batch_size or (BATCH_SIZE if task.image_size_of(model) else 1)
     samples = task.eval_batches(model, builder, split, batch_size)
@@ -119,7 +173,8 @@ def run(arguments):
 def _folder_name(parts, options):
     """Of one result alone.
 
-    By dataset, source and values of masks if they are not the run's, split, and averaging.
+    By dataset, source and values of masks if they are not the run's, split, map of classes, and
+    averaging.
 
     CamVid's val is camvid_val, also where its source is a folder CamVid.
     """
@@ -131,6 +186,43 @@ def _folder_name(parts, options):
     return "_".join([names[0], *(name for name in names[1:] if name.lower() != names[0])])
 
 
+def _short(text):
+    """A part of the name of a folder: the text, or a hash of one that is long or of odd letters."""
+    is_short = len(text) <= LONGEST_VALUES and re.fullmatch(r"[\w.+-]+", text)
+    return text if is_short else hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _class_map(pairs, known, class_names, name):
+    """`pairs` of names as {index of the run's class: index of the dataset's}, in their order."""
+    found = {}
+    for pair in pairs:
+        indices = []
+        for text, names, whose in zip(pair, (known, class_names), ("the run's", f"{name}'s")):
+            try:
+                indices.append(class_index(text, names))
+            except ValueError as error:
+                raise ValueError(f"--map {'='.join(pair)}, {whose} classes: {error}") from None
+        old, new = indices
+        if found.setdefault(old, new) != new:
+            raise ValueError(
+                f"--map names '{known[old]}' of the run twice, for {class_names[found[old]]} and "
+                f"{class_names[new]}. Expected one class of {name} for each of the run."
+            )
+    return dict(sorted(found.items()))
+
+
+def _map_cure(known, class_names, task):
+    """The part of an error that names --map, with the classes whose names agree."""
+    if "class_map" not in task.options:
+        return ""
+    folded = {name.casefold(): name for name in class_names}
+    pairs = [f"{name}={folded[name.casefold()]}" for name in known if name.casefold() in folded]
+    if not pairs:
+        return ", or say which of the run's is which of the dataset's: --map CLASS=CLASS,..."
+    example = shlex.quote(",".join(pairs))
+    return f", or map the run's to the dataset's, such as those whose names agree: --map {example}"
+
+
 def _options(arguments, task):
     """What is asked for beside the defaults, as arguments of `Task.evaluate`."""
     asked = {}
@@ -138,10 +230,13 @@ def _options(arguments, task):
         asked["scales"] = arguments.scales
     if arguments.flip:
         asked["flip"] = True
-    unknown = [f"--{name}" for name in asked if name not in task.options]
+    if arguments.map:
+        asked["class_map"] = arguments.map  # names as yet
+    unknown = [option for option in asked if option not in task.options]
     if unknown:
+        flags = " and ".join(FLAGS[option] for option in unknown)
+        reasons = "; ".join(dict.fromkeys(REASONS[option] for option in unknown))
         raise ValueError(
-            f"{' and '.join(unknown)} {'are' if len(unknown) > 1 else 'is'} not for a {task.name} "
-            f"run: only label maps are averaged over passes."
+            f"{flags} {'are' if len(unknown) > 1 else 'is'} not for a {task.name} run: {reasons}."
         )
     return asked

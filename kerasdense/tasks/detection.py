@@ -147,11 +147,21 @@ class Detection(Task):
 
     # ---- evaluation
 
-    def evaluate(self, model, samples, worst=WORST, verbose=1, coco=True):
+    options = ("class_map",)
+
+    def evaluate(self, model, samples, worst=WORST, verbose=1, coco=True, class_map=None):
         """Measures the model on every sample: average precision of its detections.
 
         `samples`: of them `image`, `boxes`, `labels`, `difficult`, `size` and `file_name` are
         used; `coco`: also COCO's numbers.
+
+        `class_map`: of a model of other classes, {its class: that of the samples}, by index. Boxes
+        of the classes that map to one are suppressed together, each anchor's by the sum of their
+        probabilities. Classes that map to nothing count as background: of the 200 detections of an
+        image none is theirs. A class of the samples that nothing maps to is not found, and counts
+        in the means with AP 0. The result then holds `left_out`, the number of `classes` that map
+        to nothing and of the `detections` of these, as they would be without the map; and
+        `unmapped_classes`, names of those that nothing maps to.
 
         Returns an `Evaluation`. Its result holds by class name `ap_area`, `ap_11point` (None for a
         class without objects), `ground_truth`, `detections`, `true_positives`, `false_positives`;
@@ -164,18 +174,24 @@ class Detection(Task):
         "Microsoft COCO".
         """
         classes = len(self.class_names)
-        if self.count_classes(model) != classes:
+        if class_map is not None:
+            _check_class_map(class_map, self.count_classes(model), classes)
+        elif self.count_classes(model) != classes:
             raise ValueError(
                 f"The model has {self.count_classes(model)} classes, the dataset {classes}: "
                 f"{', '.join(self.class_names)}. Evaluate on the dataset the run was fitted on."
             )
         detections_of = self.detections(model)
-        names, truth, found = [], [], []
+        names, truth, found, left_out = [], [], [], 0
         for batch in progress(samples, verbose):
             batch = {key: value.numpy() for key, value in batch.items()}
             raw = np.asarray(model.predict_on_batch(batch["image"]))
             batch_names = file_names(batch["file_name"])
             check_finite(raw, "outputs", ", ".join(batch_names))
+            if class_map is not None:
+                for detections in detections_of(raw):
+                    left_out += int(np.sum(~np.isin(detections["labels"], list(class_map))))
+                raw = mapped_raw(raw, class_map, classes)
             for i, detections in enumerate(detections_of(raw)):
                 image = len(names)
                 names.append(batch_names[i])
@@ -206,6 +222,15 @@ class Detection(Task):
         for key in ("ground_truth", "detections", "true_positives", "false_positives"):
             counts = [getattr(each, key) for each in voc.classes]
             result[key] = dict(zip(self.class_names, counts))
+        if class_map is not None:
+            mapped = set(class_map.values())
+            result["unmapped_classes"] = [
+                name for index, name in enumerate(self.class_names) if index not in mapped
+            ]
+            result["left_out"] = {
+                "classes": self.count_classes(model) - len(class_map),
+                "detections": left_out,
+            }
         if coco:
             summary = coco_average_precision(truth, found, classes).summary
             result["coco"] = {name: number(value) for name, value in summary.items()}
@@ -223,6 +248,16 @@ class Detection(Task):
         if "coco" in result:
             numbers = [f"{name} {percent(value)}" for name, value in result["coco"].items()]
             lines += ["COCO: " + ", ".join(numbers[:6]), "      " + ", ".join(numbers[6:])]
+        if "left_out" in result:
+            lines.append(
+                "Classes of the model that map to nothing: {classes}; of these {detections} "
+                "detections are left out.".format(**result["left_out"])
+            )
+        if result.get("unmapped_classes"):
+            lines.append(
+                f"Nothing maps to {', '.join(result['unmapped_classes'])}: not found, and in the "
+                "means where there are objects."
+            )
         return "\n".join(lines)
 
     def charts(self, evaluation):
@@ -610,6 +645,42 @@ def detection_targets(raw, suppress=False, moves=None, score=SURE):
     for old, new in moves.items():  # last, for an anchor may be weak in one class and sure of one
         targets[probabilities[..., old] >= score] = new
     return targets
+
+
+def mapped_raw(raw, class_map, classes):
+    """The raw output of a model as that of one which knows the `classes` of another dataset.
+
+    An anchor shows one class, so the probability of a class is the sum of those that map to it, and
+    that of the background the sum of all others.
+
+    Args:
+        raw: of the model, float32 [B, A, M + 1 + 4], background first.
+        class_map: {class of the model: class of the dataset}, counted without background.
+        classes: how many the dataset has, C.
+
+    Returns float32 [B, A, C + 1 + 4]; a class that nothing maps to has the logit -inf.
+    """
+    logits = raw[..., :-OFFSETS]
+    targets = np.zeros(logits.shape[-1], int)  # of each logit its new place, 0 the background
+    for old, new in class_map.items():
+        targets[old + 1] = new + 1
+    # log(sum(exp)) of the logits are the logits of sums of probabilities; of one logit it is itself
+    parts = [
+        np.logaddexp.reduce(logits[..., targets == place], axis=-1) for place in range(classes + 1)
+    ]
+    return np.concatenate([np.stack(parts, axis=-1), raw[..., -OFFSETS:]], axis=-1)
+
+
+def _check_class_map(class_map, known, classes):
+    if (
+        not class_map
+        or not set(class_map) <= set(range(known))
+        or not set(class_map.values()) <= set(range(classes))
+    ):
+        raise ValueError(
+            f"Expected a map from classes of the model, 0 to {known - 1}, to those of the dataset, "
+            f"0 to {classes - 1}; received {class_map}."
+        )
 
 
 def joined(parts):

@@ -66,13 +66,15 @@ def load_run(directory, checkpoint=BEST):
     return model, facts
 
 
-def load_dataset(facts, name=None, source=None, prepared_dir=None, mask_values=None):
+def load_dataset(
+    facts, name=None, source=None, prepared_dir=None, mask_values=None, same_classes=True
+):
     """A prepared dataset for a run, by default its own: (builder, name).
 
     `facts`: of the run, see `read_run`; the others as of `data.datasets.load`. A line is printed
     where the run's own dataset has other splits than when it was fitted.
     Raises: ValueError if there is none, it holds another kind of truth than the run's task reads,
-    or its classes are not the run's.
+    or (where they must be the `same_classes`) its classes are not the run's.
     """
     from kerasdense.data import datasets
 
@@ -91,15 +93,24 @@ def load_dataset(facts, name=None, source=None, prepared_dir=None, mask_values=N
     task = tasks.named(facts["task"])
     datasets.check_truth(name, task.features)
     builder = datasets.load(name, source, prepared_dir, mask_values)
-    class_names, _ = task.classes(builder)
-    if class_names != list(dataset["class_names"]):
-        raise ValueError(
-            f"The run knows the classes {', '.join(dataset['class_names'])}, {name} has "
-            f"{', '.join(class_names)}. Take a dataset with the same classes in this order."
-        )
+    if same_classes:
+        check_classes(facts, task.classes(builder)[0], name)
     if is_own:
         report_other_splits(builder, dataset)
     return builder, name
+
+
+def check_classes(facts, class_names, name, other_cure=""):
+    """Raises ValueError if the `class_names` of the dataset `name` are not the run's, in order.
+
+    `other_cure`: what the message names beside another dataset.
+    """
+    known = list(facts["dataset"]["class_names"])
+    if list(class_names) != known:
+        raise ValueError(
+            f"The run knows the classes {', '.join(known)}, {name} has {', '.join(class_names)}. "
+            f"Take a dataset with the same classes in this order{other_cure}."
+        )
 
 
 def report_other_splits(builder, dataset):

@@ -14,7 +14,7 @@ from kerasdense.data.sources import toy_streets
 from kerasdense.training import run_folder
 
 BOX_NAMES = {"car", "pedestrian"}
-ORIGIN = {"dataset", "source", "mask_values", "split", "trained_on", "run"}
+ORIGIN = {"dataset", "source", "mask_values", "split", "trained_on", "run", "checkpoint"}
 
 
 def result_in(folder):
@@ -197,6 +197,116 @@ def test_only_label_maps_are_averaged(task, flags, words, request, kerasdense, t
     status, _, err = kerasdense("evaluate", "--run", run, *flags, "--output", tmp_path / "new")
     assert status == 2 and f"error: {words} not for a {task} run" in err and err.count("\n") == 1
     assert not (tmp_path / "new").exists()
+
+
+# --- a dataset of other classes -----------------------------------------------------------------
+
+MAPPED = {"class_map", "left_out", "unmapped_classes"}
+
+
+@pytest.fixture(scope="module")
+def other_folder(toy_folder, tmp_path_factory):
+    """The drawn scenes with other names of the classes, in another order, and one more."""
+    folder = shutil.copytree(toy_folder, tmp_path_factory.mktemp("other") / "toy")
+    (folder / "box_classes.txt").write_text("cow\nwalker\nCar\n")
+    for path in (folder / "annotations").rglob("*.xml"):
+        text = path.read_text().replace(">car<", ">Car<").replace(">pedestrian<", ">walker<")
+        path.write_text(text)
+    return folder
+
+
+def test_other_classes_are_measured_through_a_map(
+    detection_run, other_folder, kerasdense, tmp_path
+):
+    run = shutil.copytree(detection_run, tmp_path / "run")
+    arguments = ("evaluate", "--run", run, "--source", other_folder, "--split", "train")
+    arguments += ("--allow-trained",)  # where both classes are
+    status, _, err = kerasdense(*arguments)
+    assert status == 2 and "knows the classes car, pedestrian" in err and err.count("\n") == 1
+    assert "those whose names agree: --map car=Car." in err
+    status, out, err = kerasdense(*arguments, "--map", "Pedestrian=walker")
+    assert status == 0 and "classes: pedestrian -> walker\n" in out, err
+    assert "Nothing maps to cow, Car" in out and "mean AP" in out
+    folder = run / "evaluation" / "folder_detection_toy_train_map_pedestrian-walker"
+    result = result_in(folder)
+    assert set(result) >= {"mean_ap_area", "coco", *ORIGIN, *MAPPED}
+    assert result["class_map"] == {"pedestrian": "walker"} and result["trained_on"] is True
+    assert result["unmapped_classes"] == ["cow", "Car"] and result["left_out"]["classes"] == 1
+    # There are cars, which are not looked for, and no cows.
+    assert result["ap_area"]["Car"] == result["detections"]["Car"] == 0
+    assert result["ap_area"]["cow"] is None and result["ground_truth"]["Car"] > 0
+    assert result["mean_ap_area"] == result["ap_area"]["walker"] / 2
+    assert (folder / "precision_recall.png").exists() and list(folder.glob("worst_1_*.png"))
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("person=walker", "--map person=walker, the run's classes: There is no class 'person'"),
+        ("car=bus", "--map car=bus, folder_detection's classes: There is no class 'bus'"),
+        ("car=walker,car=cow", "--map names 'car' of the run twice, for walker and cow"),
+        ("car", "expected CLASS=CLASS,... such as person=pedestrian, received 'car'"),
+        ("car=", "expected CLASS=CLASS,..."),
+        ("car=walker,", "expected CLASS=CLASS,..."),
+    ],
+)
+def test_maps_that_cannot_be(detection_run, other_folder, text, words, kerasdense, tmp_path):
+    arguments = ("--run", detection_run, "--source", other_folder, "--output", tmp_path / "new")
+    status, _, err = kerasdense("evaluate", *arguments, "--map", text)
+    assert status == 2 and words in err and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_only_classes_of_boxes_are_mapped(task, request, kerasdense, other_folder):
+    run = request.getfixturevalue(f"{task}_run")
+    status, _, err = kerasdense("evaluate", "--run", run, "--map", "car=car")
+    words = f"error: --map is not for a {task} run: only classes of boxes are mapped."
+    assert status == 2 and words in err and err.count("\n") == 1
+
+
+def test_a_map_is_suggested_only_where_it_can_be(
+    classification_run, detection_run, other_folder, kerasdense
+):
+    flags = "--source", other_folder
+    _, _, err = kerasdense("evaluate", "--run", classification_run, *flags)
+    assert "with the same classes in this order." in err and "--map" not in err
+    _, _, err = kerasdense("attack", "--run", detection_run, *flags, "--suppress")
+    assert "with the same classes in this order." in err and "--map" not in err
+
+
+@pytest.mark.slow
+def test_a_run_that_was_imported_is_measured_through_a_map(
+    detection_run, other_folder, kerasdense, tmp_path
+):
+    """Of torchvision's COCO classes: it was fitted on no dataset of ours."""
+    from kerasdense.models import ssd300, torchvision
+
+    names = torchvision.class_names(90)
+    facts = run_folder.read_run(detection_run)
+    facts |= {"arguments": {}, "weights": {"source": str(tmp_path / "x.pth")}}
+    facts["dataset"] = facts["dataset"] | {
+        "name": None, "source": None, "class_names": names, "palette": [[9, 9, 9]] * 90,
+        "splits": {}, "images": {},
+    }  # fmt: skip
+    run_folder.write_run(tmp_path / "run", facts)
+    ssd300(90, weights=None, width=1 / 64).save(tmp_path / "run" / "best.keras")
+    arguments = ("--run", tmp_path / "run", "--dataset", "folder_detection", "--source")
+    arguments += (other_folder, "--map", "truck=Car,person=walker,car=Car,bus=Car")
+    status, out, err = kerasdense("evaluate", *arguments)
+    assert status == 0 and "whether the run was trained on it is unknown" in out, err
+    (folder,) = (tmp_path / "run" / "evaluation").iterdir()
+    # In the order of the run's classes; of more than 40 letters a hash.
+    written = "person-walker+car-Car+bus-Car+truck-Car"
+    assert len(written) <= 40 and folder.name == f"folder_detection_toy_val_map_{written}"
+    result = result_in(folder)
+    assert result["left_out"]["classes"] == 86 and result["trained_on"] is None
+    mapped = {"person": "walker", "car": "Car", "bus": "Car", "truck": "Car"}
+    assert result["class_map"] == mapped and result["unmapped_classes"] == ["cow"]
+
+
+@pytest.mark.parametrize("text", ["a-b+c-d+" * 6, "traffic light-Car"])
+def test_a_long_or_odd_part_of_a_folder_s_name_is_a_hash(text):
+    assert len(evaluate._short(text)) == 8 and evaluate._short("a-b+c-d") == "a-b+c-d"
 
 
 @pytest.mark.parametrize(

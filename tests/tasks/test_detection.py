@@ -9,11 +9,12 @@ import pytest
 import tensorflow as tf
 
 from kerasdense.boxes.anchors import encode_targets, ssd300_anchors
+from kerasdense.boxes.suppression import DETECTIONS
 from kerasdense.data.formats import read_mot
 from kerasdense.data.images import Found
 from kerasdense.export import parity
 from kerasdense.models.layers import AnchorPredictions
-from kerasdense.tasks.detection import CUT_MARGIN, LEAST_SCORE, Detection
+from kerasdense.tasks.detection import CUT_MARGIN, LEAST_SCORE, Detection, mapped_raw
 
 NAMES = ["cat", "dog"]
 PALETTE = [[200, 30, 30], [30, 30, 200]]
@@ -154,6 +155,121 @@ def test_pictures_and_charts_of_an_evaluation():
     # The image in its own size, 90 x 60, twice.
     assert picture.dtype == np.uint8 and picture.shape[0] > 90 and picture.shape[1] > 2 * 60
     assert list(TASK.charts(found)) == ["precision_recall"]
+
+
+# --- a model of other classes ---------------------------------------------------------------------
+
+
+def softmax(logits):
+    return np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+
+
+def test_mapped_probabilities_are_sums():
+    # Background, cow, sheep, horse, bus; cow and horse are the second class of two.
+    probabilities = np.array([[[0.1, 0.2, 0.3, 0.35, 0.05]]])
+    raw = np.concatenate([np.log(probabilities) + 7, [[[1, 2, 3, 4]]]], axis=-1).astype(np.float32)
+    mapped = mapped_raw(raw, {0: 1, 2: 1}, classes=2)
+    assert mapped.dtype == np.float32 and mapped.shape == (1, 1, 2 + 1 + 4)
+    # 0.1 + 0.3 + 0.05; nothing; 0.2 + 0.35
+    np.testing.assert_allclose(softmax(mapped[0, 0, :3]), [0.45, 0, 0.55], rtol=1e-6)
+    np.testing.assert_array_equal(mapped[..., 3:], raw[..., 5:])
+    # Where all classes are mapped, each to its own, nothing is added up.
+    np.testing.assert_array_equal(mapped_raw(raw, {i: i for i in range(4)}, classes=4), raw)
+    swapped = mapped_raw(raw, {0: 1, 1: 0, 2: 2, 3: 3}, classes=4)
+    np.testing.assert_array_equal(swapped, raw[..., [0, 2, 1, 3, 4, 5, 6, 7, 8]])
+
+
+def test_a_model_of_other_classes_is_measured_through_a_map():
+    # It knows bus 0, dog 1, bird 2, cat 3, sees what there is, and a bird in each image.
+    bird = [0.1, 0.7, 0.2, 0.9]
+    seen = [([*boxes, bird], [{0: 3, 1: 1}[n] for n in labels] + [2]) for boxes, labels, _ in TRUTH]
+    model = detector(seen, classes=4)
+    result, _, worst = measure(model, class_map={3: 0, 1: 1})
+    assert result["mean_ap_area"] == 1 and result["ap_area"] == {"cat": 1, "dog": 1}
+    assert result["false_positives"] == {"cat": 0, "dog": 0} and worst == []
+    assert result["left_out"]["classes"] == 2 and result["unmapped_classes"] == []
+    assert result["left_out"]["detections"] == 2
+    assert "nothing: 2; of these 2 detections are left out" in TASK.table(result)
+
+
+def test_a_class_that_nothing_maps_to_counts_as_not_found():
+    model = detector([truth[:2] for truth in TRUTH])
+    result, _, worst = measure(model, class_map={1: 1})
+    assert result["ap_area"] == {"cat": 0, "dog": 1} and result["mean_ap_area"] == 1 / 2
+    assert result["unmapped_classes"] == ["cat"] and result["coco"]["AP"] == pytest.approx(1 / 2)
+    assert result["detections"] == {"cat": 0, "dog": 2}
+    assert "Nothing maps to cat: not found, and in the means" in TASK.table(result)
+    assert [(each["file_name"], each["errors"]) for each in worst] == [("0.jpg", 1)]
+
+
+def test_a_map_of_each_class_to_itself_changes_no_figure():
+    seen = [
+        ([TRUTH[0][0][0]], [0]),
+        ([TRUTH[1][0][0], [0.05, 0.05, 0.15, 0.15]], [0, 1]),
+    ]
+    plain, _, _ = measure(detector(seen))
+    mapped, _, _ = measure(detector(seen), class_map={0: 0, 1: 1})
+    assert mapped.pop("left_out") == {"classes": 0, "detections": 0}
+    assert mapped.pop("unmapped_classes") == [] and mapped == plain
+
+
+def raw_detector(probabilities):
+    """A stand-in for an SSD that says of every image {anchor: probabilities of background and
+    classes}, its boxes being the anchors; background elsewhere.
+    """
+    classes = len(next(iter(probabilities.values()))) - 1
+    raw = np.zeros((len(ANCHORS), classes + 5), np.float32)
+    raw[:, 0] = 20
+    for anchor, values in probabilities.items():
+        raw[anchor, : classes + 1] = np.log(np.maximum(values, 1e-9))
+    return types.SimpleNamespace(
+        layers=[AnchorPredictions(classes, "ssd300", "voc")],
+        output=np.zeros((1, len(ANCHORS), classes + 5)),
+        predict_on_batch=lambda images: np.stack([raw] * len(images)),
+    )
+
+
+def box_of(anchor):
+    """The xyxy of an anchor, inside the image."""
+    x, y, w, h = np.asarray(ANCHORS)[anchor]
+    return np.clip([x - w / 2, y - h / 2, x + w / 2, y + h / 2], 0, 1).tolist()
+
+
+def test_boxes_of_classes_that_map_to_one_are_suppressed_together():
+    # Two ratio-1 boxes of the same cell of the third map, of 111 and 134 pixels: IoU 0.68. The
+    # model sees a car in the first and a truck in the second; and is unsure between both, with
+    # 0.4 each, in a cell away from them. All are vehicles.
+    first = 38 * 38 * 4 + 19 * 19 * 6 + 6 * (10 * 5 + 2)
+    far = 38 * 38 * 4 + 19 * 19 * 6 + 6 * (10 * 5 + 7)
+    model = raw_detector({first: [0.1, 0.9, 0], first + 1: [0.2, 0, 0.8], far: [0.2, 0.4, 0.4]})
+    truth = [([box_of(first), box_of(far)], [0, 0], [False, False])]
+    task = Detection(["vehicle"], PALETTE[:1])
+    found = task.evaluate(model, samples(truth), verbose=0, class_map={0: 0, 1: 0})
+    assert found.result["detections"] == {"vehicle": 2} and found.result["mean_ap_area"] == 1
+    # The unsure one has 0.4 + 0.4, and so is among the sure ones: no object is missed.
+    assert found.worst == []
+
+
+def test_others_do_not_take_the_place_of_what_is_measured():
+    # 30 x 30 boxes at every other cell of the first map, 16 pixels apart, overlap by 0.3 at most:
+    # 19 x 19 trees, which alone would be the 200 detections of the image; and a less sure cat.
+    trees = [4 * (38 * y + x) for y in range(0, 38, 2) for x in range(0, 38, 2)]
+    cat = 38 * 38 * 4 + 19 * 19 * 6 + 6 * 55
+    seen = {tree: [0.1, 0, 0.9] for tree in trees} | {cat: [0.4, 0.6, 0]}
+    model, truth = raw_detector(seen), [([box_of(cat)], [0], [False])]
+    one = Detection(["cat"], PALETTE[:1])
+    with_trees = Detection(["cat", "tree"], PALETTE)
+    both = with_trees.evaluate(model, samples(truth), verbose=0).result
+    assert both["detections"] == {"cat": 0, "tree": DETECTIONS} and both["mean_ap_area"] == 0
+    result = one.evaluate(model, samples(truth), verbose=0, class_map={0: 0}).result
+    assert result["detections"] == {"cat": 1} and result["mean_ap_area"] == 1
+    assert result["left_out"] == {"classes": 1, "detections": DETECTIONS}
+
+
+@pytest.mark.parametrize("class_map", [{}, {2: 0}, {0: 2}, {-1: 0}])
+def test_a_map_of_classes_that_there_are_not(class_map):
+    with pytest.raises(ValueError, match="map from classes of the model, 0 to 1, to .* 0 to 1;"):
+        measure(detector([truth[:2] for truth in TRUTH]), class_map=class_map)
 
 
 # --- figures of an export beside its model -------------------------------------------------------

@@ -52,7 +52,7 @@ def test_the_best_model_is_loaded_or_the_last(one_epoch):
     assert facts["model"]["name"] == best.name == "toy"
     for a, b in zip(best.weights, last.weights, strict=True):  # there was but one epoch
         np.testing.assert_array_equal(a, b)
-    assert getattr(last, "optimizer", None) is None
+    assert getattr(best, "optimizer", None) is None
 
 
 def test_a_run_without_a_finished_epoch(begun):
@@ -166,6 +166,17 @@ def test_a_dataset_of_other_classes(loaded):
     words = "knows the classes black, gray, white, other has black, gray. Take a dataset"
     with pytest.raises(ValueError, match=words):
         run_folder.load_dataset(facts_with(), "other")
+
+
+def test_other_classes_may_be_asked_for(loaded):
+    facts = facts_with()
+    builder, name = run_folder.load_dataset(facts, "other", same_classes=False)
+    assert name == builder.name == "other"
+    with pytest.raises(ValueError, match="classes in this order, or pay."):
+        run_folder.check_classes(facts, ["black", "gray"], "other", ", or pay")
+    run_folder.check_classes(facts, ["black", "gray", "white"], "other")
+    with pytest.raises(ValueError, match="mine has gray, black, white. Take"):  # another order
+        run_folder.check_classes(facts, ["gray", "black", "white"], "mine")
 
 
 # --- the split it is measured on ----------------------------------------------------------------
