@@ -13,7 +13,8 @@ tried without its data; scores on drawn scenes say nothing about the published o
 det/det.txt of mot15 are drawn, too: they are not those of ACF.
 
 The scenes are new: neither training nor validation scenes of the `toy_streets` dataset, and none is
-in two splits or two layouts. Files of the same names are replaced: give a folder of its own.
+in two splits or two layouts. Files of the same names are replaced; where files lie that were not
+drawn, the layouts of datasets are not written.
 """
 
 from pathlib import Path

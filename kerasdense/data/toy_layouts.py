@@ -107,6 +107,22 @@ def _near_borders(labels, reach):
     return np.asarray(lowest) != np.asarray(highest)
 
 
+def _claim(folder, layout, owner, note=""):
+    """Says in a README.txt, before anything else, that what lies in a folder is drawn.
+
+    Raises: ValueError where other files lie there, which drawn ones might replace.
+    """
+    readme, text = folder / "README.txt", DRAWN.format(layout=layout, owner=owner) + note
+    if folder.is_dir() and any(folder.iterdir()):
+        if not readme.is_file() or readme.read_text(errors="replace") != text:
+            raise ValueError(
+                f"'{folder}' holds other files than scenes drawn in the layout {layout}, some of "
+                "which might be replaced: give a folder of its own."
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    readme.write_text(text, encoding="utf-8")
+
+
 def _write_lines(path, lines):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{line}\n" for line in lines))
@@ -155,13 +171,11 @@ def write_mot15(folder, count):
     are drawn around the true boxes: in each frame some are found and some are missed, others are
     false, and right ones score higher on the whole.
     """
+    note = "The detections det/det.txt are drawn, too: they are not those of ACF, nor any's.\n"
+    _claim(folder, "mot15", "MOTChallenge", note)
     length = sequence_length(-(-count // len(SEQUENCES)))
     for name in SEQUENCES:
         _write_sequence(folder / "train" / name, length)
-    note = "The detections det/det.txt are drawn, too: they are not those of ACF, nor any's.\n"
-    (folder / "README.txt").write_text(
-        DRAWN.format(layout="mot15", owner="MOTChallenge") + note, encoding="utf-8"
-    )
     return length * len(SEQUENCES)
 
 
@@ -250,6 +264,7 @@ def write_voc(folder, count):
     border, and those of `held_out(count)` pictures more, which SBD alone has; sbd_train.txt and
     sbd_val.txt take turns through all of them, as SBD's own lists cut across VOC's.
     """
+    _claim(folder, "voc", "PASCAL VOC")
     other = held_out(count)
     written = 0
     for year, extra in (("2007", {}), ("2012", {"sbd": other})):
@@ -272,8 +287,6 @@ def write_voc(folder, count):
     }
     for name, entries in lists.items():
         _write_lines(root / "ImageSets" / "Segmentation" / f"{name}.txt", entries)
-    text = DRAWN.format(layout="voc", owner="PASCAL VOC")
-    (folder / "README.txt").write_text(text, encoding="utf-8")
     return written
 
 
@@ -331,6 +344,7 @@ def write_cityscapes(folder, count):
     (ego vehicle) covers its last rows. Coarse label maps are empty along the outlines. Those of
     test hold the ego vehicle alone, as the real ones hold no classes.
     """
+    _claim(folder, "cityscapes", "Cityscapes")
     other, images = held_out(count), cityscapes_frames.IMAGES
     truths = {
         "train": ("gtFine", "gtCoarse"),
@@ -351,8 +365,6 @@ def write_cityscapes(folder, count):
                 path = folder / kind / place / f"{stem}_{kind}_labelIds.png"
                 _write_enlarged(path, ids, Image.Resampling.NEAREST)
         written += size
-    text = DRAWN.format(layout="cityscapes", owner="Cityscapes")
-    (folder / "README.txt").write_text(text, encoding="utf-8")
     return written
 
 

@@ -74,7 +74,7 @@ ROWS = {
             ),
             Step(
                 "fit ladder_densenet --dataset cityscapes/ladder --source {cityscapes} "
-                "--initialize {runs}/ladder_coarse --workdir {runs}/ladder_coarse_fine",
+                "--initialize {runs}/ladder_coarse/last.keras --workdir {runs}/ladder_coarse_fine",
                 SMALL,
             ),
             _evaluation("ladder_coarse_fine", "val"),

@@ -344,3 +344,19 @@ def test_cityscapes_as_the_builder_reads_them(prepared):
     assert all((example["mask"] == 255).all() for example in found["test"].values())
     pixels = metadata["pixels"]["train"]
     assert {index for index, count in enumerate(pixels[:-1]) if count} == seen
+
+
+@pytest.mark.parametrize("layout", ["mot15", "voc", "cityscapes"])
+def test_real_data_are_not_replaced(layout, tmp_path):
+    (tmp_path / "VOC2007").mkdir()
+    with pytest.raises(ValueError, match="holds other files than scenes drawn"):
+        toy_layouts.WRITERS[layout](tmp_path, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["VOC2007"]
+
+
+def test_drawn_scenes_are_drawn_again(tmp_path):
+    toy_layouts.write_mot15(tmp_path, 4)
+    image = tmp_path / "train/Toy-East/img1/000001.jpg"
+    image.unlink()
+    toy_layouts.write_mot15(tmp_path, 4)
+    assert image.is_file()
