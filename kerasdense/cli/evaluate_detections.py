@@ -131,6 +131,8 @@ def run(arguments):
         raise ValueError("--image-set FILE names the images of --format voc, and only of that.")
     if arguments.format == "voc" and arguments.frames is not None:
         raise ValueError("--frames is of sequences, --format mot: --image-set names VOC's images.")
+    if arguments.format == "mot":
+        _check_pair(arguments.ground_truth, arguments.detections)
     are_folders = arguments.ground_truth.is_dir()
     if arguments.format == "mot" and (are_folders or arguments.frames is not None):
         sequences = read_sequences(arguments)
@@ -155,6 +157,20 @@ def measured(class_names, ground_truth, detections, iou):
 
 
 # --- MOT ---------------------------------------------------------------------------------------
+
+
+def _check_pair(truth, found):
+    """Raises ValueError unless both are files, or both folders; or one is not there."""
+    if not (truth.exists() and found.exists()) or truth.is_dir() == found.is_dir():
+        return
+    kinds = {True: "a folder", False: "a file"}
+    folder = truth if truth.is_dir() else found
+    there = ", ".join(sorted(path.name for path in folder.glob("*.txt"))[:5])
+    raise ValueError(
+        f"--ground-truth '{truth}' is {kinds[truth.is_dir()]}, --detections '{found}' "
+        f"{kinds[found.is_dir()]}{f' with {there}' if there else ''}. Expected two files, or two "
+        f"folders, each {MOT_LAYOUT}."
+    )
 
 
 def read_mot(arguments):
@@ -196,12 +212,8 @@ def read_sequences(arguments):
 
 def _files_of_sequences(truth_root, root):
     """(folder, gt.txt, det.txt) of each sequence of the ground truth."""
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise FileNotFoundError(
-            f"--ground-truth '{truth_root}' is a folder, and --detections '{root}' {what}. "
-            f"Expected two files, or two folders, each {MOT_LAYOUT}."
-        )
+    if not root.exists():
+        raise FileNotFoundError(f"--detections '{root}' does not exist. Expected {MOT_LAYOUT}.")
     folders = mot_sequences.sequence_folders(truth_root, MOT_PARTS)
     if not folders:
         raise FileNotFoundError(
