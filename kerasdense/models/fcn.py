@@ -210,7 +210,7 @@ def atrous_fcn_densenet121(num_classes=21, weights="imagenet", name="atrous_fcn_
     """An atrous FCN on DenseNet-121: images uint8 [B, H, W, 3] to float32 logits [B, H, W, C].
 
     The last dense block keeps stride 16, its 3x3 convolutions dilated by 2; one 1x1 convolution
-    to the classes; one bilinear resize. 6,975,061 parameters at 21 classes. H, W >= 64.
+    to the classes; one bilinear resize. 7,059,029 parameters at 21 classes. H, W >= 64.
 
     Keras-FCN asks for its Atrous_DenseNet by the same blocks, but with transitions that do not
     pool, a dilation of their 1x1 convolutions alone, which does nothing, dropout of 0.2 and no

@@ -61,7 +61,7 @@ def load_weights(model, architecture, weights):
     Args:
         model: a model built on one of `models.backbones`.
         architecture: "vgg16", "resnet50", "densenet121", "densenet169", "densenet201", or
-            "densenet" (any other blocks; no ImageNet weights).
+            "densenet" (any other blocks) or "fc_densenet"; the last two without ImageNet weights.
         weights: None (nothing is loaded), "imagenet" (keras.applications' file, downloaded once
             into Keras' cache), or the path of a file: a legacy keras.applications `.h5`, which
             may hold some layers only, a whole `.keras` model, or a `.weights.h5`.
@@ -138,7 +138,7 @@ def _backbone_layers(architecture):
     family = "densenet" if str(architecture).startswith("densenet") else architecture
     if family not in BACKBONE_LAYERS:
         raise ValueError(
-            f"architecture: expected one of {(*IMAGENET_NETWORKS, 'densenet')}, "
+            f"architecture: expected one of {(*IMAGENET_NETWORKS, 'densenet', 'fc_densenet')}, "
             f"received {architecture!r}"
         )
     return BACKBONE_LAYERS[family]
@@ -164,7 +164,7 @@ def _imagenet_network(architecture):
     if architecture not in IMAGENET_NETWORKS:
         raise ValueError(
             f'there are no ImageNet weights for "{architecture}", only for '
-            f"{tuple(IMAGENET_NETWORKS)}; pass weights=None or a file"
+            f"{tuple(IMAGENET_NETWORKS)}; pass weights=None (--weights none) or a file"
         )
     try:
         return IMAGENET_NETWORKS[architecture](

@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 
+from kerasdense import tasks
 from kerasdense.models import (
     densenet_classifier,
+    fc_densenet,
     fcn_resnet50,
     fcn_vgg16,
     ladder_densenet,
@@ -45,7 +47,10 @@ def assert_trained(model, before):
 for model in (
     ladder_densenet((1, 1, 1, 1), num_classes=3),
     fcn_resnet50(3, output_stride=16, skips=(8,), weights=None),
-    fcn_vgg16(3, skips=(16, 8), weights=None, fc_width=8),
+    fcn_vgg16(
+        3, skips=(16, 8), weights=None, fc_width=8, upsampling="learned", skip_fusion="concat"
+    ),
+    fc_densenet(3, layers=(1, 1), growth_rate=4, first_channels=8),
 ):
     images = rng.integers(0, 256, (1, 97, 131, 3), "uint8")
     assert model.predict_on_batch(images).shape == (1, 97, 131, 3)
@@ -57,6 +62,19 @@ for model in (
     before = arrays(model)
     assert np.isfinite(model.train_on_batch(images, rng.integers(0, 3, (2, 64, 64), "uint8")))
     assert_trained(model, before)
+
+# The ladder of 2020: its split, grids and sums, and a loss at every step.
+design = {"output_stride": 64, "pyramid": (4, 1), "blend": "sum", "auxiliary": True}
+model = ladder_densenet((1, 1, 2, 1), num_classes=3, **design)
+outputs = model.predict_on_batch(rng.integers(0, 256, (1, 97, 131, 3), "uint8"))
+assert outputs["logits"].shape == (1, 97, 131, 3) and len(outputs) == 5
+task = tasks.named("segmentation")(["a", "b", "c"], [[0, 0, 0]] * 3)
+model.compile(keras.optimizers.SGD(1e-3), **task.compile_arguments(model))
+images = rng.integers(0, 256, (2, 128, 192, 3), "uint8")
+masks = dict.fromkeys(outputs, rng.integers(0, 3, (2, 128, 192), "uint8"))
+before = arrays(model)
+assert np.isfinite(model.train_on_batch(images, masks)).all()
+assert_trained(model, before)
 
 model = ssd300(3, weights=None, width=1 / 64)
 images = rng.integers(0, 256, (2, 300, 300, 3), "uint8")

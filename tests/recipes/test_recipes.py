@@ -35,8 +35,8 @@ def options_of(name, *flags):
 
 def test_a_file_is_a_recipe():
     assert set(NAMES) == {
-        "atrous_fcn_resnet50", "densenet121_classifier", "fcn", "ladder_densenet", "ssd300",
-        "ssd512",
+        "atrous_fcn_resnet50", "densenet121_classifier", "fc_densenet", "fcn", "ladder_densenet",
+        "ssd300", "ssd512",
     }  # fmt: skip
     assert all(isinstance(recipe, Recipe) for recipe in RECIPES.values())
 
@@ -71,7 +71,7 @@ def test_its_defaults_are_within_what_it_accepts(name):
 def test_the_function_that_it_names_takes_its_arguments(name):
     function, architecture, arguments = RECIPES[name].network(options_of(name))
     inspect.signature(getattr(models, function)).bind(num_classes=3, weights=None, **arguments)
-    assert architecture in ("vgg16", "resnet50", *DENSENET_BLOCKS)
+    assert architecture in ("vgg16", "resnet50", "fc_densenet", *DENSENET_BLOCKS)
     assert RECIPES[name].task in tasks.names()
 
 
@@ -80,6 +80,15 @@ def test_the_function_that_it_names_takes_its_arguments(name):
     [
         ("ladder_densenet", ("--blocks", "1,1,1,1"), (None, None, None, 3)),
         ("ladder_densenet", ("--blocks", "1,1,1,1", "--variant", "32x"), (None, None, None, 3)),
+        (
+            "ladder_densenet",
+            ("--blocks", "1,1,2,1", "--variant", "ldn_64x_4x"),
+            dict.fromkeys(
+                ("logits", *(f"auxiliary_logits_stride{stride}" for stride in (64, 32, 16, 8))),
+                (None, None, None, 3),
+            ),
+        ),
+        ("fc_densenet", ("--layers", "1,1", "--growth-rate", 4), (None, None, None, 3)),
         ("densenet121_classifier", ("--blocks", "1,1,1,1"), (None, 3)),
         ("ssd300", ("--width", 1 / 64), (None, 8732, 3 + 1 + 4)),
         ("ssd512", ("--width", 1 / 64), (None, 24564, 3 + 1 + 4)),
@@ -88,7 +97,7 @@ def test_the_function_that_it_names_takes_its_arguments(name):
 def test_a_small_network_is_for_the_task(name, flags, shape):
     function, _, arguments = RECIPES[name].network(options_of(name, *flags))
     model = getattr(models, function)(num_classes=3, weights=None, **arguments)
-    assert model.output.shape == shape
+    assert keras.tree.map_structure(lambda output: output.shape, model.output) == shape
     assert tasks.named(RECIPES[name].task).recognizes(model)
 
 
@@ -98,6 +107,7 @@ def test_a_small_network_is_for_the_task(name, flags, shape):
         ("ladder_densenet", (), (32, 4)),  # Kreso et al. 2017, the ladder's finest blend
         ("ladder_densenet", ("--variant", "dilated_8x_4x"), (8, 4)),
         ("ladder_densenet", ("--variant", "32x"), (32, 32)),
+        ("ladder_densenet", ("--variant", "ldn_64x_4x"), (64, 4)),
         ("fcn", (), (32, ())),
         ("fcn", ("--skips", "16,8"), (32, (16, 8))),
         ("fcn", ("--output-stride", 8), (8, ())),
@@ -107,6 +117,41 @@ def test_options_of_the_network(name, flags, expected):
     _, _, arguments = RECIPES[name].network(options_of(name, *flags))
     other = arguments.get("prediction_stride", arguments.get("skips"))
     assert (arguments["output_stride"], other) == expected
+
+
+def test_choices_of_the_decoder_reach_the_network():
+    def arguments(*flags):
+        return RECIPES["fcn"].network(options_of("fcn", *flags))
+
+    assert arguments()[2] == {"output_stride": 32, "skips": ()}
+    flags = ("--skips", "16", "--upsampling", "learned", "--skip-fusion", "concat")
+    assert arguments("--backbone", "densenet121", *flags) == (
+        "fcn_densenet",
+        "densenet121",
+        {
+            "blocks": DENSENET_BLOCKS["densenet121"],
+            "output_stride": 32,
+            "skips": (16,),
+            "upsampling": "learned",
+            "skip_fusion": "concat",
+        },
+    )
+
+
+def test_the_variant_of_2020_is_ldn121_with_its_losses():
+    name, backbone, arguments = RECIPES["ladder_densenet"].network(
+        options_of("ladder_densenet", "--variant", "ldn_64x_4x")
+    )
+    model = getattr(models, name)(num_classes=3, weights=None, **arguments)
+    expected = models.ldn121(3, weights=None, auxiliary=True)
+    assert backbone == "densenet121"
+    assert [layer.get_config() for layer in model.layers] == [
+        layer.get_config() for layer in expected.layers
+    ]
+    with pytest.raises(ValueError, match="--auxiliary has no effect with --variant ldn_64x_4x"):
+        RECIPES["ladder_densenet"].network(
+            options_of("ladder_densenet", "--variant", "ldn_64x_4x", "--auxiliary")
+        )
 
 
 def test_pretrained_weights_are_those_of_the_backbone():
@@ -139,6 +184,9 @@ STEPS = 120_000  # of SSD's schedule, Liu et al. 2016, sec. 3.1
          {0: 1e-3, STEPS // 2: 1e-4 + 9e-4 * 0.5**1.5, STEPS: 1e-4}),
         ("atrous_fcn_resnet50", "SGD", 1e-4, 16, 250,
          {0: 1e-2, STEPS // 2: 1e-2 * 0.5**0.9, STEPS: 0.0}),
+        # Jegou et al. 2017: 750 epochs, so 160 steps each, after each of which 0.5 % less.
+        ("fc_densenet", "RMSprop", 2e-4, 5, 750,
+         {0: 1e-3, 159: 1e-3, 160: 0.995e-3, 1600: 1e-3 * 0.995**10}),
         ("fcn", "SGD", 5e-4, 20, 175, {0: 1e-4, STEPS // 2: 1e-4 * 0.5**0.9, STEPS: 0.0}),
         # Liu et al. 2016: 1e-3 for 80,000 steps, 1e-4 for 20,000, 1e-5 for 20,000.
         ("ssd300", "SGD", 5e-4, 32, 232,
@@ -185,6 +233,7 @@ def test_the_rates_of_pretrained_weights():
         ("fcn", ("--batch-size", 4), 1e-4),  # of the other papers no such rule is known
         ("fcn", ("--backbone", "resnet50"), 0.01 * 20 / 16),
         ("fcn", ("--backbone", "resnet50", "--batch-size", 4), 0.01 * 4 / 16),
+        ("fcn", ("--backbone", "densenet121"), 0.01 * 20 / 16),
         ("fcn", ("--batch-size", 4, "--learning-rate", 0.005), 0.005),
     ],
 )

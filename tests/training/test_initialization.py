@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from kerasdense import tasks
-from kerasdense.models import densenet_classifier, fcn_resnet50, ladder_densenet, ssd300
+from kerasdense.models import (
+    densenet_classifier,
+    fcn_densenet,
+    fcn_resnet50,
+    ladder_densenet,
+    ssd300,
+)
 from kerasdense.training import initialization
 from kerasdense.training.checkpoints import save_checkpoint
 from kerasdense.training.initialization import initialize
@@ -176,6 +182,39 @@ def test_several_scores_are_class_heads():
     assert set(task("segmentation", OLD).class_heads(model)) == {
         "score", "score_stride16", "score_stride8",
     }  # fmt: skip
+
+
+def test_layers_that_take_scores_are_matched_on_every_axis_of_classes(tmp_path):
+    def fcn(classes):
+        choices = {"upsampling": "learned", "skip_fusion": "concat"}
+        return fcn_densenet(BLOCKS, len(classes), skips=(8,), **choices)
+
+    old = randomized(fcn(OLD), 1)
+    run = run_of(old, OLD, tmp_path / "run")
+    model = randomized(fcn(NEW), 2)
+    before = {layer.name: layer.get_weights() for layer in model.layers}
+    mine = task("segmentation", NEW)
+    assert set(mine.class_heads(model)) == {
+        "score", "score_stride8", "up_stride8", "up_stride8_blend", "logits",
+    }  # fmt: skip
+    found = initialize(model, mine, run)
+    assert not found.left and len(found.matched) == 2 * 2 + 3
+    for name in ("up_stride8", "logits"):  # [2 factor, 2 factor, C]
+        new, source = (each.get_layer(name).get_weights()[0] for each in (model, old))
+        np.testing.assert_array_equal(new[..., [0, 2]], source[..., [2, 1]])  # road, Car
+        np.testing.assert_array_equal(new[..., [1, 3]], before[name][0][..., [1, 3]])
+    # [1, 1, 2 C, C]: rows of the upsampled scores, then of the skip's.
+    new, source = (each.get_layer("up_stride8_blend").get_weights()[0] for each in (model, old))
+    own = before["up_stride8_blend"][0]
+    matched = {0: 2, 2: 1}
+    for i in range(2 * len(NEW)):
+        for j in range(len(NEW)):
+            half, row = divmod(i, len(NEW))
+            if row in matched and j in matched:
+                expected = source[0, 0, half * len(OLD) + matched[row], matched[j]]
+            else:
+                expected = own[0, 0, i, j]
+            assert new[0, 0, i, j] == expected
 
 
 @pytest.mark.parametrize(
