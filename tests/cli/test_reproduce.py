@@ -47,7 +47,7 @@ def test_a_dry_run_tells_data_steps_and_numbers_and_does_nothing(kerasdense, ste
     lines = [shlex.split(line) for line in out.splitlines() if line.startswith("  kerasdense ")]
     assert [line[1] for line in lines] == ["fit", "fit", "evaluate"]
     fine = lines[1]
-    assert fine[fine.index("--initialize") + 1] == str(runs / "ladder_coarse")
+    assert fine[fine.index("--initialize") + 1] == str(runs / "ladder_coarse" / "last.keras")
     assert fine[fine.index("--source") + 1] == str(tmp_path)
     (coarse,) = (line for line in out.splitlines() if "gtCoarse/train_extra" in line)
     assert "missing" in coarse
