@@ -6,6 +6,7 @@ import pytest
 from small_models import randomize
 
 from kerasdense.models import backbones, fcn_vgg16, ssd300
+from kerasdense.models.layers import leaf_layers
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (1, 97, 131, 3), "uint8")
 STRIDES = ["stride4", "stride8", "stride16", "stride32"]
@@ -161,7 +162,50 @@ def test_densenet_is_the_one_of_keras_applications(keras_densenet121):
     assert_equal(outputs_of(ours)["stride32"], np.asarray(expected))
 
 
+@pytest.mark.parametrize("recompute", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_split_block_of_densenet(recompute):
+    """Of a third block of five layers two stand before the pooling, and three behind it."""
+    blocks = (1, 1, 5, 1)
+    unsplit = randomize(backbones.densenet(blocks))
+    split = backbones.densenet(blocks, output_stride=64, recompute=recompute)
+    ours, theirs = (
+        {layer.name: layer for layer in leaf_layers(model) if layer.weights}
+        for model in (split, unsplit)
+    )
+    assert set(ours) == set(theirs)  # so weights of ImageNet fit
+    for name, layer in theirs.items():
+        ours[name].set_weights(layer.get_weights())
+    images = np.random.default_rng(0).integers(0, 256, (1, 128, 192, 3), "uint8")
+    maps, others = outputs_of(split, images), outputs_of(unsplit, images)
+    # Half of the 80 channels at stride 8 pass the transition; each layer adds 32.
+    assert {name: found.shape[1:] for name, found in maps.items()} == {
+        "stride4": (32, 48, 96),
+        "stride8": (16, 24, 80),
+        "stride16": (8, 12, 40 + 2 * 32),
+        "stride32": (4, 6, 40 + 5 * 32),
+        "stride64": (2, 3, 100 + 32),
+    }
+    for stride in ("stride4", "stride8"):
+        assert_equal(maps[stride], others[stride])
+    # A concatenation begins with what came before: here with what lies before the split...
+    assert_equal(maps["stride16"], others["stride16"][..., : 40 + 2 * 32])
+    # ... and behind it with the means of 2 x 2 of its values.
+    means = maps["stride16"].reshape(1, 4, 2, 6, 2, -1).mean(axis=(2, 4))
+    assert_equal(maps["stride32"][..., : 40 + 2 * 32], means)
+    names = ["conv4_block2_concat", "conv4_block5_concat", "conv5_block1_concat"]
+    if recompute:
+        names = ["conv4_split_recompute", "conv4_recompute", "conv5_recompute"]
+    taps = backbones.tap_layers(split)
+    assert list(taps) == [*STRIDES, "stride64"] and list(taps.values())[2:] == names
+
+
 def test_bad_arguments():
+    with pytest.raises(ValueError, match=r"needs at least 2 layers, received \(1, 1, 1, 1\)"):
+        backbones.densenet((1, 1, 1, 1), output_stride=64)
+    with pytest.raises(ValueError, match=r"expected one of \(64, 32, 16, 8\), received 4"):
+        backbones.densenet((1, 1, 2, 1), output_stride=4)
+    with pytest.raises(ValueError, match=r"expected one of \(32, 16, 8\), received 64"):
+        backbones.resnet50(output_stride=64)
     with pytest.raises(ValueError, match=r"expected one of \(32, 16, 8\), received 4"):
         backbones.resnet50(output_stride=4)
     with pytest.raises(ValueError, match="expected four positive ints, received"):

@@ -13,6 +13,7 @@ from kerasdense.models.layers import (
     AnchorPredictions,
     BatchNormalization,
     DilatedConv2D,
+    GridAveragePooling2D,
     ImageNetPreprocessing,
     L2Normalization,
     Recompute,
@@ -110,6 +111,7 @@ def test_layers_survive_their_configuration():
         AnchorPredictions(7, "ssd512", "coco", clip=True, name="d"),
         BatchNormalization(momentum=0.9, epsilon=1e-5, name="e"),
         DilatedConv2D(3, 3, dilation_rate=2, name="f"),
+        GridAveragePooling2D(8, name="g"),
     ):
         config = keras.saving.serialize_keras_object(layer)
         copy = keras.saving.deserialize_keras_object(config)
@@ -346,3 +348,81 @@ def test_a_dilated_convolution_has_a_gradient_without_onednn():
     command = [sys.executable, "-c", WITHOUT_ONEDNN]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def grid_of_means(maps, rows, columns):
+    """Each cell's mean by a loop over the cells."""
+    height, width = maps.shape[1:3]
+    found = np.zeros((len(maps), rows, columns, maps.shape[3]))
+    for i in range(rows):
+        top, bottom = i * height // rows, -(-(i + 1) * height // rows)
+        for j in range(columns):
+            left, right = j * width // columns, -(-(j + 1) * width // columns)
+            assert bottom > top and right > left
+            found[:, i, j] = maps[:, top:bottom, left:right].mean(axis=(1, 2))
+    return found
+
+
+@pytest.mark.parametrize(
+    "cells, size, grid",
+    [
+        (1, (5, 5), (1, 1)),
+        (2, (4, 8), (2, 4)),
+        (2, (8, 4), (4, 2)),  # the shorter side may be either
+        (2, (5, 6), (2, 2)),  # 2.4 cells
+        (2, (4, 5), (2, 3)),  # 2.5 cells
+        (8, (11, 15), (8, 11)),  # 10.9 cells
+        (8, (1, 1), (8, 8)),  # finer than the map
+        (4, (3, 2), (6, 4)),
+    ],
+)
+def test_a_grid_s_cells_are_means_of_what_they_touch(cells, size, grid):
+    maps = np.random.default_rng(0).normal(size=(2, *size, 3)).astype("float32")
+    layer = GridAveragePooling2D(cells)
+    expected = grid_of_means(maps, *grid)
+    np.testing.assert_allclose(layer(maps), expected, atol=1e-6)
+    # A program that learns the size when it runs, which sees the same.
+    program = tf.function(layer, input_signature=[tf.TensorSpec([None, None, None, 3])])
+    np.testing.assert_allclose(program(maps), expected, atol=1e-6)
+    assert layer(keras.Input((*size, 3))).shape == (None, *grid, 3)
+
+
+def test_cells_of_a_grid_by_hand():
+    # Of five columns, two cells get the first three and the last three: the middle is shared.
+    maps = np.float32([[1, 2, 3, 4, 5], [1, 2, 3, 4, 5]]).reshape(1, 2, 5, 1)
+    pooled = GridAveragePooling2D(1)(
+        maps
+    )  # 1 x 2.5 cells, rounded 1 x 3: {1, 2}, {2, 3, 4}, {4, 5}
+    np.testing.assert_allclose(pooled[0, :, :, 0], [[1.5, 3, 4.5]])
+    square = np.float32(np.arange(25)).reshape(1, 5, 5, 1)
+    pooled = GridAveragePooling2D(2)(square)  # cells of three rows and three columns each
+    np.testing.assert_allclose(pooled[0, :, :, 0], [[6, 8], [16, 18]])
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_the_gradient_of_a_grid_is_each_position_s_share(jit_compile):
+    layer = GridAveragePooling2D(1)
+
+    @tf.function(jit_compile=jit_compile)
+    def gradient(maps):
+        with tf.GradientTape() as tape:
+            tape.watch(maps)
+            pooled = layer(maps)
+        return tape.gradient(pooled, maps)
+
+    found = gradient(tf.ones((1, 2, 5, 1)))[0, :, :, 0]
+    # Of the cells above, over two rows: the second and fourth columns are in two.
+    row = np.float32([1 / 4, 1 / 4 + 1 / 6, 1 / 6, 1 / 4 + 1 / 6, 1 / 4])
+    np.testing.assert_allclose(found, [row, row], rtol=1e-6)
+
+
+def test_a_grid_is_float32_whatever_the_policy_and_knows_what_it_cannot_know():
+    layer = GridAveragePooling2D(2, dtype="mixed_float16")
+    assert layer(tf.fill((1, 3, 3, 1), tf.constant(60000, tf.float16))).dtype == tf.float32
+    assert layer(keras.Input((None, 8, 7))).shape == (None, None, None, 7)
+
+
+@pytest.mark.parametrize("cells", [0, 2.0, None])
+def test_a_grid_needs_cells(cells):
+    with pytest.raises(ValueError, match="cells: expected a positive int, received"):
+        GridAveragePooling2D(cells)

@@ -1,5 +1,5 @@
-"""SSD's loss on a handful of anchors, worked out by hand, and what must never break it; and that
-of a classifier on a handful of labels.
+"""SSD's loss on a handful of anchors, worked out by hand, and what must never break it; that of a
+classifier on a handful of labels, and that of coarse logits on a handful of pixels.
 """
 
 import keras
@@ -8,8 +8,10 @@ import pytest
 import tensorflow as tf
 
 from kerasdense.models.losses import (
+    LabelDistributionCrossentropy,
     MultiboxLoss,
     confidence_loss,
+    label_distributions,
     localization_loss,
     multi_label_loss,
     positives,
@@ -279,3 +281,129 @@ def test_a_single_class_is_no_special_case():
     model.compile(loss=multi_label_loss)
     expected = -np.log([0.5, 0.9]).mean()
     np.testing.assert_allclose(model.evaluate(logits, labels, verbose=0), expected, rtol=1e-5)
+
+
+# Cells of 2 x 2 pixels: all of one class; two classes; half ignored; a quarter ignored.
+MASK = np.array([[[1, 1, 0, 2], [1, 1, 0, 0], [255, 0, 2, 255], [255, 0, 0, 1]]], "uint8")
+SHARES = [[[0, 1, 0], [3 / 4, 0, 1 / 4]], [[1, 0, 0], [1 / 3, 1 / 3, 1 / 3]]]
+
+
+def distribution_loss(masks, logits):
+    return float(LabelDistributionCrossentropy()(masks, np.asarray(logits, "float32")))
+
+
+def test_shares_of_labels_in_boxes_by_hand():
+    shares, counted = label_distributions(MASK.astype("int32"), (2, 2), 3)
+    np.testing.assert_allclose(shares, [SHARES], rtol=1e-6)
+    np.testing.assert_array_equal(counted, [[[True, True], [False, True]]])
+
+
+def test_pixels_belong_to_the_cell_of_their_center():
+    # Of seven pixels to two cells the fourth's center, 3.5, is on the border: to the latter.
+    row = np.array([[[0, 0, 0, 1, 1, 1, 1]]], "int32")
+    shares, _ = label_distributions(row, (1, 2), 2)
+    np.testing.assert_array_equal(shares, [[[[1, 0], [0, 1]]]])
+    # To three cells, of 7/3 pixels: centers 0.5, 1.5 | 2.5, 3.5, 4.5 | 5.5, 6.5.
+    shares, _ = label_distributions(np.array([[[0, 1, 0, 1, 1, 0, 0]]], "int32"), (1, 3), 2)
+    np.testing.assert_allclose(shares[0, 0], [[1 / 2, 1 / 2], [1 / 3, 2 / 3], [1, 0]], rtol=1e-6)
+
+
+def test_loss_of_coarse_logits_by_hand():
+    probabilities = np.full((1, 2, 2, 3), [0.2, 0.5, 0.3])
+    # Cells: -log 0.5; 3/4 of 0.2 and 1/4 of 0.3; not counted; a third of each.
+    cells = [
+        -np.log(0.5),
+        -0.75 * np.log(0.2) - 0.25 * np.log(0.3),
+        -(np.log(0.2) + np.log(0.5) + np.log(0.3)) / 3,
+    ]
+    assert distribution_loss(MASK, np.log(probabilities)) == pytest.approx(np.mean(cells))
+    # Two images of which one counts three cells, the other one: all four weigh the same.
+    other = np.full_like(MASK, 255)
+    other[0, :2, :2] = 2
+    both = np.concatenate([MASK, other])
+    expected = np.mean([*cells, -np.log(0.3)])
+    logits = np.log(np.concatenate([probabilities] * 2))
+    assert distribution_loss(both, logits) == pytest.approx(expected)
+
+
+def test_at_full_resolution_it_is_the_usual_cross_entropy():
+    rng = np.random.default_rng(0)
+    masks = rng.integers(0, 5, (2, 7, 9)).astype("uint8")
+    masks[:, :2] = 255
+    logits = rng.normal(size=(2, 7, 9, 5)).astype("float32")
+    usual = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
+    assert distribution_loss(masks, logits) == pytest.approx(float(usual(masks, logits)), rel=1e-5)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("size", [(2, 2), (1, 1), (1, 3), (3, 5)])
+def test_gradients_of_coarse_logits_are_probability_minus_share(size, jit_compile):
+    rng = np.random.default_rng(0)
+    masks = rng.choice(np.array([0, 1, 2, 255], "uint8"), (2, 11, 13), p=[0.3, 0.2, 0.1, 0.4])
+    logits = tf.constant(rng.normal(size=(2, *size, 3)), tf.float16)
+    loss = LabelDistributionCrossentropy()
+
+    @tf.function(jit_compile=jit_compile)
+    def gradient(masks, logits):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = loss(masks, logits)
+        return tape.gradient(value, logits)
+
+    # By a loop over the cells.
+    expected = np.zeros(logits.shape)
+    for index in np.ndindex(2, *size):
+        image, i, j = index
+        box = masks[image][np.ix_(cell_of(11, size[0]) == i, cell_of(13, size[1]) == j)]
+        if (box == 255).mean() < 0.5:
+            shares = np.bincount(box[box < 3], minlength=3) / (box < 3).sum()
+            expected[index] = np.asarray(tf.nn.softmax(logits[index])) - shares
+    expected /= (expected != 0).any(axis=-1).sum()
+    np.testing.assert_allclose(gradient(masks, logits), expected, atol=2e-3)  # float16
+
+
+def cell_of(pixels, cells):
+    return np.floor((np.arange(pixels) + 0.5) / (pixels / cells)).astype(int)
+
+
+def test_sizes_that_are_known_when_it_runs():
+    loss = LabelDistributionCrossentropy()
+    signature = [tf.TensorSpec([None] * 3, tf.uint8), tf.TensorSpec([None, None, None, 3])]
+    program = tf.function(loss, input_signature=signature)
+    rng = np.random.default_rng(0)
+    for masks, cells in (((1, 4, 4), (2, 2)), ((2, 97, 131), (1, 2))):
+        masks = rng.integers(0, 3, masks).astype("uint8")
+        logits = rng.normal(size=(len(masks), *cells, 3)).astype("float32")
+        np.testing.assert_allclose(program(masks, logits), loss(masks, logits), rtol=1e-6)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_no_cell_counts_at_all(jit_compile):
+    loss = LabelDistributionCrossentropy()
+
+    @tf.function(jit_compile=jit_compile)
+    def both(masks, logits):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = loss(masks, logits)
+        return value, tape.gradient(value, logits)
+
+    masks = np.full((2, 4, 4), 255, "uint8")
+    masks[1, :, ::2] = 1  # exactly half of each cell
+    value, gradient = both(masks, tf.fill((2, 2, 2, 3), 30.0))
+    assert value == 0 and not np.any(gradient)
+
+
+def test_labels_that_are_no_class_are_not_swallowed():
+    masks = MASK.copy()
+    masks[0, 0, 0] = 3
+    assert np.isnan(distribution_loss(masks, np.zeros((1, 2, 2, 3))))
+
+
+def test_the_loss_of_coarse_logits_survives_its_configuration():
+    loss = LabelDistributionCrossentropy(ignore=7)
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+    assert type(copy) is LabelDistributionCrossentropy and copy.get_config() == loss.get_config()
+    masks = np.where(MASK == 255, 7, MASK)
+    logits = np.random.default_rng(0).normal(size=(1, 2, 2, 3)).astype("float32")
+    assert float(copy(masks, logits)) == pytest.approx(distribution_loss(MASK, logits))
