@@ -2,7 +2,8 @@
 
 Reference: Kreso, Segvic & Krapac, "Ladder-style DenseNets for semantic segmentation of large
 natural images", ICCV Workshops 2017; Kreso, Bevandic, Orsic & Segvic, "Convolutional models for
-segmentation and localization".
+segmentation and localization"; Kreso, Krapac & Segvic, "Efficient ladder-style DenseNets for
+semantic segmentation of large images", IEEE T-ITS 2020.
 """
 
 from kerasdense.papers.datasets import CITYSCAPES
@@ -22,15 +23,17 @@ COARSE = {
 TEST = {"leftImg8bit/test": "leftImg8bit_trainvaltest.zip"}
 
 SMALL = "--weights none --blocks 1,1,1,1 --size 96x192 --epochs 2 --batch-size 2"
+SMALL_LDN = f"{SMALL} --blocks 1,1,2,1"  # its third block is split
 LAST = "--checkpoint last"  # as the paper: the epoch is not chosen on what is measured
 
 # Epochs on the coarse labels, of which there are eight times as many pictures: about as many steps
 # as the fit on the fine labels takes. Ours: the facts at hand name none.
 COARSE_EPOCHS = 4
-# The facts at hand do not tell how the networks of the test server were trained. Ours: crops of
-# full resolution, scaled as the paper's several resolutions are.
-SUBMISSION_CROPS = "--size 768x768 --scales 0.5,2"
+# The facts at hand do not tell how the networks for full resolution were trained. Ours: crops of
+# it, scaled as the several resolutions are.
+FULL_SIZE_CROPS = "--size 768x768 --scales 0.5,2"
 RESOLUTIONS = "0.5,0.75,1,1.25,1.5"
+LDN_RESOLUTIONS = "0.5,0.75,1,1.5,2"
 
 
 def _evaluation(run, results, more=""):
@@ -90,7 +93,7 @@ ROWS = {
         (
             Step(
                 "fit ladder_densenet --dataset cityscapes/fine --source {cityscapes} "
-                f"{SUBMISSION_CROPS} --workdir {{runs}}/ladder_full_size",
+                f"{FULL_SIZE_CROPS} --workdir {{runs}}/ladder_full_size",
                 SMALL,
             ),
             _evaluation("ladder_full_size", "val"),
@@ -108,5 +111,26 @@ ROWS = {
         "are the server's alone. Zip the PNGs and upload them. The crops and the resolutions are "
         "ours.",
         ("test/cityscapes_ids",),
+    ),
+    "ladder/ldn": Row(
+        "LadderDenseNet of 2020, LDN121 64 -> 4, Cityscapes val at 2048x1024",
+        "Kreso, Krapac & Segvic, IEEE T-ITS 2020",
+        (Need(CITYSCAPES, FINE),),
+        (
+            Step(
+                "fit ladder_densenet --dataset cityscapes/fine --source {cityscapes} "
+                f"--variant ldn_64x_4x {FULL_SIZE_CROPS} --workdir {{runs}}/ladder_ldn",
+                SMALL_LDN,
+            ),
+            _evaluation("ladder_ldn", "val"),
+            _evaluation("ladder_ldn", "val_scales", f"--scales {LDN_RESOLUTIONS}"),
+            _evaluation("ladder_ldn", "val_scales_flip", f"--scales {LDN_RESOLUTIONS} --flip"),
+        ),
+        (
+            Figure("mean IoU", 0.785, "val/evaluation.json", "mean_iou"),
+            Figure("mean IoU, five resolutions", 0.799, "val_scales/evaluation.json", "mean_iou"),
+            Figure("and flipped", 0.801, "val_scales_flip/evaluation.json", "mean_iou"),
+        ),
+        "The crops are ours.",
     ),
 }

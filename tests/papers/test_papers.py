@@ -39,6 +39,7 @@ def test_rows_of_the_papers():
         ("ladder/dilated_8x_4x", [0.7156]),
         ("ladder/ladder_4x", [0.7282]),
         ("ladder/submission", [0.75, 0.784]),
+        ("ladder/ldn", [0.785, 0.799, 0.801]),
         ("mot/acf", [0.602, 0.602]),
         ("mot/ssd_voc", [0.5706, 0.5706]),
         ("mot/ssd_mot", [0.755, 0.755]),
