@@ -448,7 +448,9 @@ class LearnedUpsampling(ResizeLike):
         # part of the kernel, so a convolution with s x s outputs a class makes them: Keras has no
         # transposed convolution that keeps channels apart.
         kernel = keras.ops.reshape(self.kernel, (2, s, 2, s, classes))
-        kernel = keras.ops.transpose(keras.ops.flip(kernel, axis=(0, 2)), (0, 2, 4, 1, 3))
+        # A cell's second half lies on the first of two cells. OpenVINO flips one axis at a time.
+        kernel = keras.ops.flip(keras.ops.flip(kernel, axis=0), axis=2)
+        kernel = keras.ops.transpose(kernel, (0, 2, 4, 1, 3))
         kernel = keras.ops.reshape(kernel, (2, 2, classes, s * s))
         x = keras.ops.depthwise_conv(x, kernel, data_format="channels_last")
         batch, height, width, _ = keras.ops.shape(x)  # h + 1, w + 1
