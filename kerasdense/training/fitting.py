@@ -321,9 +321,11 @@ def _check_same_run(recorded, run, workdir):
     # What was recorded went through JSON, where a tuple becomes a list.
     old, new = facts(recorded), facts(json.loads(json.dumps(run)))
     differing = [
-        f"{name} was {old.get(name)}, now {new[name]}"
-        for name in sorted(new)  # an option that is gone since cannot differ
-        if old.get(name) != new[name]
+        f"{name} was {old[name]}, now {new[name]}"
+        # An option that is new or gone since cannot differ. What it does to the network is among
+        # the arguments of the model.
+        for name in sorted(old.keys() & new)
+        if old[name] != new[name]
     ]
     epochs, now = (each["arguments"].get("epochs", 0) for each in (recorded, run))
     if now < epochs:

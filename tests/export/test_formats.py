@@ -24,7 +24,8 @@ from kerasdense.export.artefact import export
 from kerasdense.export.formats import FORMATS
 from kerasdense.export.predictor import Predictor
 from kerasdense.export.signatures import PRECISIONS, Form
-from kerasdense.models import ladder_densenet
+from kerasdense.models import fc_densenet, fcn_densenet, ladder_densenet
+from kerasdense.models.layers import LearnedUpsampling
 
 KINDS = ("segmentation", "detection", "classification")
 CASES = [
@@ -64,14 +65,32 @@ def test_every_format_agrees_with_the_model(
         assert not parity.exceeded(task, figures, precision), figures
 
 
+def learned_fcn():
+    """Upsamplings and a blend of scores that have learned something."""
+    model = fcn_densenet((1, 1, 1, 1), 4, skips=(16,), upsampling="learned", skip_fusion="concat")
+    rng = np.random.default_rng(0)
+    for layer in randomize(model).layers:
+        if isinstance(layer, LearnedUpsampling) or layer.name == "score_stride16":
+            layer.set_weights([rng.normal(0, 0.3, each.shape) for each in layer.get_weights()])
+    return model
+
+
+def small_fc_densenet():
+    return randomize(fc_densenet(4, layers=(1, 1), growth_rate=4, first_channels=8))
+
+
 @pytest.mark.parametrize(
     "build, format, precision",
     [
         *itertools.product([small_dilated_model], FORMATS, PRECISIONS),
         (dilated_ladder_densenet, "onnx", "float32"),
+        *(
+            pytest.param(build, format, "float32", marks=pytest.mark.slow)
+            for build, format in itertools.product((learned_fcn, small_fc_densenet), FORMATS)
+        ),
     ],
 )
-def test_every_format_takes_dilated_convolutions(tmp_path, build, format, precision):
+def test_every_format_takes_dilated_and_transposed_convolutions(tmp_path, build, format, precision):
     pytest.importorskip(CONVERTERS.get(format, "tensorflow"))
     pytest.importorskip(RUNTIMES.get(format, "tensorflow"))
     model, task = build(), small_task("segmentation")

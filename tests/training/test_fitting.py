@@ -121,6 +121,11 @@ def test_what_may_change_when_a_run_is_resumed(begun, capsys):
     assert "is complete" in capsys.readouterr().out
 
 
+def test_an_option_that_is_new_since_the_run_began_does_not_make_it_another(begun, capsys):
+    fit(begun, run=run_facts(upsampling="bilinear"))
+    assert "is complete" in capsys.readouterr().out
+
+
 def test_epochs_may_be_raised_and_the_schedule_is_that_of_the_longer_run(tmp_path, capsys):
     def rescheduled(epochs):
         """Fits with a learning rate that falls from 0.1 to 0.01 over so many epochs."""
