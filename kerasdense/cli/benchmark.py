@@ -268,7 +268,7 @@ def _add_cost(parser):
 def _add_grid(parser):
     from kerasdense.benchmarks.workloads import BACKENDS, backend
 
-    _add_models(parser, PAPER)
+    _add_models(parser, (*PAPER, "ldn121"))
     parser.add_argument(
         "--sizes",
         type=sizes,

@@ -88,7 +88,7 @@ def ladder_densenet(
     images, taps = backbone.input, backbone.output
     unit = functools.partial(_bn_relu_conv, momentum=momentum)
     features = taps["stride64" if output_stride == 64 else "stride32"]
-    x = context = _context(features, pyramid, unit)  # [B, H/32, W/32, 128]
+    x = context = _context(features, pyramid, unit)  # [B, H/32, W/32, 128 or 512]
     auxiliary_logits = {}
     for stride in PREDICTION_STRIDES:
         if not prediction_stride <= stride < output_stride:
@@ -164,9 +164,13 @@ def ladder_densenet201(
 def ldn121(num_classes=19, weights="imagenet", auxiliary=False, name="ldn121", **options):
     """LadderDenseNet of 2020 on DenseNet-121, "LDN121 64 -> 4": 10.41 M parameters at 19 classes.
 
-    `ladder_densenet` of output stride 64 with pyramid pooling and a ladder of sums. As published
-    it is trained with `auxiliary`. Where shapes and text leave a choice it is that of the authors'
-    code, but that a portrait's grids are those of the landscape turned by 90 degrees.
+    `ladder_densenet` of output stride 64 with pyramid pooling and a ladder of sums; the authors
+    train it with `auxiliary`. Details are those of their code: what is joined with the grids is
+    the map that they are of; a 1x1 stands before a 3x3 where more than 128 channels come in, and
+    on the residual where their number changes. Other than there, grids have their `cells` along
+    the shorter side, so that a portrait's are the landscape's, turned.
+
+    Reference: Kreso, Krapac & Segvic, IEEE T-ITS 2020; ivankreso/LDN.
     """
     design = {
         "output_stride": 64,

@@ -55,7 +55,7 @@ def network(options):
 
 
 OWN_OPTIONS = (
-    Option("variant", "ladder_4x", "which of the paper's networks", tuple(VARIANTS)),
+    Option("variant", "ladder_4x", "which of the papers' networks", tuple(VARIANTS)),
     DENSENET_BLOCKS,
     Option(
         "auxiliary",

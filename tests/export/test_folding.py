@@ -356,6 +356,12 @@ def test_a_model_without_a_known_graph_is_refused():
         (lambda: ladder_densenet(TINY, 3), 6),
         (lambda: ladder_densenet(TINY, 3, output_stride=8, auxiliary=True, recompute=True), 6),
         (lambda: ladder_densenet((2, 1, 1, 1), 3, output_stride=16, prediction_stride=16), 7),
+        # Five dense layers, conv1, and the three steps that reduce before their 3x3.
+        pytest.param(
+            lambda: ladder_densenet((1, 1, 2, 1), 3, 64, pyramid=(2, 1), blend="sum"),
+            9,
+            marks=pytest.mark.slow,
+        ),
         (lambda: fcn_vgg16(3, skips=(16,), weights=None, fc_width=8), 0),
         (lambda: ssd300(2, weights=None, width=1 / 16), 0),
         # 49 convolutions and the projections of the four stages, each with its normalization.

@@ -75,6 +75,12 @@ def learned_fcn():
     return model
 
 
+def ladder_densenet_of_2020():
+    """Its grids have as many cells as the picture's sides ask for."""
+    design = {"output_stride": 64, "pyramid": (8, 2), "blend": "sum", "auxiliary": True}
+    return randomize(ladder_densenet((1, 1, 2, 1), 4, weights=None, **design))
+
+
 def small_fc_densenet():
     return randomize(fc_densenet(4, layers=(1, 1), growth_rate=4, first_channels=8))
 
@@ -86,11 +92,15 @@ def small_fc_densenet():
         (dilated_ladder_densenet, "onnx", "float32"),
         *(
             pytest.param(build, format, "float32", marks=pytest.mark.slow)
-            for build, format in itertools.product((learned_fcn, small_fc_densenet), FORMATS)
+            for build, format in itertools.product(
+                (learned_fcn, small_fc_densenet, ladder_densenet_of_2020), FORMATS
+            )
         ),
     ],
 )
-def test_every_format_takes_dilated_and_transposed_convolutions(tmp_path, build, format, precision):
+def test_every_format_takes_dilated_and_transposed_convolutions_and_grids(
+    tmp_path, build, format, precision
+):
     pytest.importorskip(CONVERTERS.get(format, "tensorflow"))
     pytest.importorskip(RUNTIMES.get(format, "tensorflow"))
     model, task = build(), small_task("segmentation")
