@@ -126,7 +126,6 @@ def test_what_is_cut_off_is_the_end():
     "policy, jit_compile",
     [
         ("mixed_bfloat16", False),
-        pytest.param("float32", True, marks=pytest.mark.slow),
         pytest.param("mixed_float16", True, marks=pytest.mark.slow),
         pytest.param("mixed_bfloat16", True, marks=pytest.mark.slow),
     ],
