@@ -60,9 +60,9 @@ def _add_shared(parser, recipe):
     parser.add_argument(
         "--weights",
         type=weights,
-        default="imagenet",
+        default=recipe.weights,
         metavar="imagenet|none|FILE",
-        help="of the backbone",
+        help=f"of the backbone{'' if recipe.weights else ' (default: none)'}",
     )
     parser.add_argument(
         "--initialize",

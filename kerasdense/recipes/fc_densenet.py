@@ -1,6 +1,6 @@
 """FC-DenseNet ("the one hundred layers tiramisu", Keras-FCN's DenseNet_FCN), from random weights.
 
-    kerasdense fit fc_densenet --dataset camvid --source CamVid --weights none --early-stop 150 \\
+    kerasdense fit fc_densenet --dataset camvid --source CamVid --early-stop 150 \\
         --workdir runs/fc_densenet103_camvid
 
 Published (Jegou et al.), on CamVid test: mean IoU 66.9 %, pixel accuracy 91.5 % (FC-DenseNet103);
@@ -41,6 +41,7 @@ RECIPE = Recipe(
     epochs=750,
     batch_size=5,
     learning_rate=1e-3,
+    weights=None,  # there are none
     options=(
         *crops((224, 224)),
         Option(

@@ -46,6 +46,7 @@ class Recipe:
             for pretrained weights.
         learning_rate: the default; a number, or a function `(options) -> number`, whose docstring
             is what `--help` says of it.
+        weights: of the backbone, the default: "imagenet", or None where there are none.
         options: further arguments.
     """
 
@@ -58,6 +59,7 @@ class Recipe:
     batch_size: int
     learning_rate: float | Callable
     backbone_rate: float = 1.0
+    weights: str | None = "imagenet"
     options: tuple = ()
 
     def fit(self, options, command):

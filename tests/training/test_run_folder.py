@@ -55,6 +55,16 @@ def test_the_best_model_is_loaded_or_the_last(one_epoch):
     assert getattr(best, "optimizer", None) is None
 
 
+def test_the_last_model_has_its_averages_too(tmp_path):
+    averaged = fit(tmp_path, epochs=2, average_weights=0.9, pretrained=["old/kernel"])
+    run_folder.write_run(tmp_path, run_facts())
+    last, _ = run_folder.load_run(tmp_path, run_folder.LAST)
+    stored = run_folder.load_model(tmp_path / "last.keras", compile=False)
+    kernels = [model.get_layer("old").kernel for model in (averaged, last, stored)]
+    np.testing.assert_allclose(kernels[0], kernels[1], rtol=1e-6)
+    assert not np.allclose(kernels[1], kernels[2])
+
+
 def test_a_run_without_a_finished_epoch(begun):
     (begun / "best.keras").unlink()
     with pytest.raises(FileNotFoundError, match="holds no best.keras yet"):
