@@ -103,8 +103,9 @@ def run(arguments):
         status = _run_step(command, results / step.output if step.output else None)
         if status:
             print(
-                f"step {number} of {len(steps)} ended with status {status}; the same command goes "
-                "on from there",
+                f"step {number} of {len(steps)} ended with status {status}. Once its cause is "
+                "gone, the same command goes on from there. Rows that share a run folder need the "
+                f"same --fit-options; for others than before take another --runs than {runs}.",
                 file=sys.stderr,
             )
             return status

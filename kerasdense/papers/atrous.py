@@ -10,6 +10,7 @@ PAPER = "aurora95/Keras-FCN, AtrousFCN_Resnet50_16s"
 VOC_2012 = "VOCtrainval_11-May-2012.tar"
 MASKS = {
     "VOC2012/ImageSets/Segmentation/train.txt": VOC_2012,
+    "VOC2012/ImageSets/Segmentation/val.txt": VOC_2012,
     "VOC2012/SegmentationClass": VOC_2012,
 }
 SBD = {

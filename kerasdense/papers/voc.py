@@ -19,7 +19,8 @@ SMALL = (
 )
 SMALL_CLASSIFIER = "--weights none --blocks 1,1,1,1 --size 64x64 --batch-size 2 --epochs 2"
 
-# Test is looked at once, after the last epoch.
+# Average precision is measured once, after the last epoch; the loss that is printed after the
+# others chooses nothing.
 SSD300 = Step(
     "fit ssd300 --dataset voc_detection/07+12 --source {voc} --validate-every 232 "
     "--workdir {runs}/ssd300_voc",

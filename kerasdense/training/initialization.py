@@ -7,7 +7,14 @@ import numpy as np
 
 from kerasdense.models.layers import leaf_layers
 from kerasdense.models.weights import read_weights
-from kerasdense.training.run_folder import BEST, FACTS, read_run
+from kerasdense.training.run_folder import (
+    BEST,
+    FACTS,
+    LAST,
+    averages_weights,
+    load_run,
+    read_run,
+)
 
 NAMED = 12  # classes, or layers, that a message names
 
@@ -71,16 +78,17 @@ def initialize(model, task, source):
     Args:
         model: a `keras.Model` of this package.
         task: its `tasks.base.Task`, which knows the names of its classes.
-        source: a run folder, or a file of weights as of `models.weights.load_weights`. The classes
-            of a file are those of the run.json beside it; without one they are taken to be the
-            model's, if there are as many.
+        source: a run folder, whose best.keras is taken, or a file of weights as of
+            `models.weights.load_weights`; of a run's last.keras its averages, if it has some. The
+            classes of a file are those of the run.json beside it; without one they are taken to
+            be the model's, if there are as many.
 
     Returns: an `Initialization`.
     Raises: FileNotFoundError if there is no such source; ValueError if it cannot be read, or
         nothing of it fits.
     """
     file, names = _find(Path(source))
-    arrays = read_weights(file)
+    arrays = _averages(file) or read_weights(file)
     heads = task.class_heads(model)
     classes = _Classes.matched(task.class_names, names or task.class_names)
     taken, matched, left = [], [], {}
@@ -170,6 +178,17 @@ class _Classes:
             return None
         new[np.ix_(*here)] = value[np.ix_(*there)]
         return new
+
+
+def _averages(file):
+    """{layer name: [array]} of the last model of a run that averages its weights; else None."""
+    folder = file.parent
+    if file.name != LAST or not (folder / FACTS).is_file():
+        return None
+    if not averages_weights(read_run(folder)):
+        return None
+    model, _ = load_run(folder, LAST)
+    return {layer.name: layer.get_weights() for layer in leaf_layers(model)}
 
 
 def _find(source):

@@ -4,9 +4,11 @@ import json
 import os
 from pathlib import Path
 
+import keras
+
 from kerasdense import tasks
 from kerasdense.training.checkpoints import epoch_of, load_model
-from kerasdense.training.optimizers import use_averages
+from kerasdense.training.optimizers import optimizers_of, use_averages
 
 FACTS = "run.json"
 UNFINISHED_FACTS = "run.json.unfinished"  # left by a kill
@@ -50,7 +52,7 @@ def read_run(directory):
 def load_run(directory, checkpoint=BEST):
     """The model kept in a run folder, and the run's facts: (keras.Model, dict).
 
-    `checkpoint`: BEST, uncompiled, or LAST; both have averaged weights where the run averages them.
+    `checkpoint`: BEST or LAST; both have averaged weights where the run averages them.
     Raises: FileNotFoundError without run.json or checkpoint; ValueError if one is damaged.
     """
     facts = read_run(directory)
@@ -58,12 +60,33 @@ def load_run(directory, checkpoint=BEST):
     if not path.is_file():
         raise FileNotFoundError(
             f"{directory} holds no {checkpoint} yet: training writes it after its first epoch. "
-            f"Let the run finish an epoch."
+            f"Let the run finish an epoch{', or take the best' if checkpoint == LAST else ''}."
         )
-    model = load_model(path, compile=checkpoint == LAST)
-    if checkpoint == LAST:
-        use_averages(model)  # the optimizer keeps them
-    return model, facts
+    if checkpoint == LAST and averages_weights(facts):
+        return _last_averaged(path, facts), facts
+    return load_model(path, compile=False), facts
+
+
+def averages_weights(facts):
+    """Whether a run keeps averages of its weights; its LAST then has them in the optimizer."""
+    return bool(facts.get("arguments", {}).get("average_weights"))
+
+
+def _last_averaged(path, facts):
+    policy = keras.config.dtype_policy()
+    # In another precision Keras makes another optimizer, and leaves all of its variables out.
+    keras.config.set_dtype_policy(facts["arguments"].get("precision") or "float32")
+    try:
+        model = load_model(path)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    if not all(int(optimizer.iterations) for optimizer in optimizers_of(model)):
+        raise ValueError(
+            f"{path} lacks its averaged weights: they could not be loaded. Take the best, or let "
+            "the run finish one epoch more."
+        )
+    use_averages(model)
+    return model
 
 
 def load_dataset(

@@ -43,6 +43,24 @@ def test_segmentation(segmentation_run, toy_folder, kerasdense, tmp_path):
     assert Image.open(worst).size[0] == 4 * 256 + 5 * 8 + 2 * 8
 
 
+def test_the_last_model_is_measured_where_it_is_asked_for(segmentation_run, kerasdense, tmp_path):
+    from kerasdense.training.checkpoints import load_model, save_checkpoint
+
+    run = shutil.copytree(segmentation_run, tmp_path / "run")
+    last = load_model(run / "last.keras")
+    last.get_layer("score").kernel.assign(0 * last.get_layer("score").kernel)  # class 0 everywhere
+    save_checkpoint(last, run / "last.keras", 1)
+    status, out, err = kerasdense("evaluate", "--run", run, "--checkpoint", "last")
+    assert status == 0, err
+    measured = result_in(run / "evaluation" / "folder_val_last")
+    assert measured["checkpoint"] == "last"
+    assert np.sum(measured["confusion_matrix"], axis=0)[1:].tolist() == [0] * 7
+    assert kerasdense("evaluate", "--run", run)[0] == 0
+    best = result_in(run / "evaluation" / "folder_val")
+    assert best["checkpoint"] == "best"
+    assert np.sum(best["confusion_matrix"], axis=0)[1:].any()
+
+
 @pytest.fixture
 def turned_run(segmentation_run, tmp_path):
     """A copy of the run that says it was trained on val, and validated on train."""

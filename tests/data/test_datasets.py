@@ -103,7 +103,7 @@ def prepared(root, name="folder"):
 def test_unknown_names_list_what_exists():
     with pytest.raises(ValueError, match="camvid, cityscapes, voc_segmentation, folder, toy_str"):
         datasets.load("nope", "x")
-    with pytest.raises(ValueError, match="fine, fine_coarse, ladder, ladder_coarse"):
+    with pytest.raises(ValueError, match="fine, fine_coarse, extra, ladder, ladder_coarse"):
         datasets.load("cityscapes/nope", "x")
     with pytest.raises(ValueError, match="camvid needs a source"):
         datasets.load("camvid")
@@ -853,6 +853,8 @@ def test_cityscapes_splits_and_coarse(tmp_path):
     assert sorted(train) == ["bonn/bonn_000000_000003", "ulm/ulm_000000_000001"]
     assert set(train["ulm/ulm_000000_000001"]["mask"].ravel()) == {0, 1}
     assert set(train["bonn/bonn_000000_000003"]["mask"].ravel()) == {13}
+    extra = cityscapes.Cityscapes.find(root, "extra").splits
+    assert [pair.name for pair in extra["train"]] == ["bonn/bonn_000000_000003"]
     assert set(cityscapes.Cityscapes.find(root, "fine").splits) == {"train", "val"}
     save(label_map(40, size=(16, 8)), next((root / "gtFine/val").glob("*/*")))
     with pytest.raises(ValueError, match="contains class 40 but Cityscapes has 19 classes"):

@@ -29,6 +29,8 @@ SPLITS = {
     "cityscapes/fine": ("cityscapes", {"train": 1, "val": 2, "test": 2}),
     "cityscapes/fine_coarse": ("cityscapes", {"train": 1 + 2, "val": 2, "test": 2}),
     "cityscapes/ladder": ("cityscapes", {"train": 1, "val": 2, "test": 2}),
+    "cityscapes/extra": ("cityscapes", {"train": 2, "val": 2, "test": 2}),
+    "cityscapes/ladder_extra": ("cityscapes", {"train": 2, "val": 2, "test": 2}),
     "cityscapes/ladder_coarse": ("cityscapes", {"train": 1 + 2, "val": 2, "test": 2}),
 }
 # The ids of the official tables.

@@ -5,6 +5,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
+from training.toy import fit, run_facts
 
 from kerasdense import tasks
 from kerasdense.models import (
@@ -228,3 +229,20 @@ def test_layers_that_take_scores_are_matched_on_every_axis_of_classes(tmp_path):
 )
 def test_names_in_another_case_are_matched_where_that_is_unambiguous(here, there, pairs):
     assert dict(initialization._Classes.matched(here, there).pairs) == pairs
+
+
+def test_the_averages_of_a_last_model_are_taken(tmp_path):
+    names = ["a", "b", "c"]
+    averaged = fit(tmp_path, epochs=2, average_weights=0.9, pretrained=["old/kernel"])
+    write_run(
+        tmp_path,
+        run_facts()
+        | {
+            "arguments": {"average_weights": 0.9},
+            "dataset": {"class_names": names, "palette": [[0, 0, 0]] * 3},
+        },
+    )
+    model = keras.models.clone_model(averaged)
+    initialize(model, task("segmentation", names), tmp_path / "last.keras")
+    kernels = [each.get_layer("old").kernel for each in (averaged, model)]
+    np.testing.assert_allclose(*kernels, rtol=1e-6)

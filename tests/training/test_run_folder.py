@@ -6,6 +6,7 @@ import shutil
 import types
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from training.toy import fit, lines, run_facts
@@ -55,10 +56,17 @@ def test_the_best_model_is_loaded_or_the_last(one_epoch):
     assert getattr(best, "optimizer", None) is None
 
 
-def test_the_last_model_has_its_averages_too(tmp_path):
-    averaged = fit(tmp_path, epochs=2, average_weights=0.9, pretrained=["old/kernel"])
-    run_folder.write_run(tmp_path, run_facts())
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_the_last_model_has_its_averages_too(tmp_path, precision):
+    keras.config.set_dtype_policy(precision)
+    try:
+        averaged = fit(tmp_path, epochs=2, average_weights=0.9, pretrained=["old/kernel"])
+    finally:
+        keras.config.set_dtype_policy("float32")
+    facts = run_facts() | {"arguments": {"average_weights": 0.9, "precision": precision}}
+    run_folder.write_run(tmp_path, facts)
     last, _ = run_folder.load_run(tmp_path, run_folder.LAST)
+    assert keras.config.dtype_policy().name == "float32"
     stored = run_folder.load_model(tmp_path / "last.keras", compile=False)
     kernels = [model.get_layer("old").kernel for model in (averaged, last, stored)]
     np.testing.assert_allclose(kernels[0], kernels[1], rtol=1e-6)

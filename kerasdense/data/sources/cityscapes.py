@@ -16,10 +16,11 @@ class Cityscapes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Cityscapes from leftImg8bit/ and gtFine/ (and gtCoarse/), labelIds mapped to 19 classes.
 
     `fine`: full size; train, val and test as far as they are there (the test split's label maps
-    hold no classes). `fine_coarse`: train also holds train_extra with gtCoarse. `ladder`,
-    `ladder_coarse`: the same in the protocol of the ladder DenseNet paper: rows 30 to 900 of 1024
-    (in proportion where the frame's height is another), the ego vehicle painted with the dataset's
-    mean color, resized to 1024x448, the label ids by nearest neighbor.
+    hold no classes). `fine_coarse`: train also holds train_extra with gtCoarse; `extra`: it holds
+    that alone. `ladder`, `ladder_coarse`, `ladder_extra`: the same in the protocol of
+    the ladder DenseNet paper: rows 30 to 900 of 1024 (in proportion where the frame's height is
+    another), the ego vehicle painted with the dataset's mean color, resized to 1024x448, the label
+    ids by nearest neighbor.
 
     Reference: Cordts et al., The Cityscapes dataset for semantic urban scene understanding, CVPR
     2016; Kreso, Krapac, Segvic, Ladder-style DenseNets, ICCV-W 2017, section 4.
@@ -32,8 +33,10 @@ class Cityscapes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     CONFIGS = {
         "fine": "2048x1024, gtFine",
         "fine_coarse": "2048x1024, train with train_extra (gtCoarse)",
+        "extra": "2048x1024, train is train_extra (gtCoarse) alone",
         "ladder": "1024x448 protocol of the ladder DenseNet paper, gtFine",
         "ladder_coarse": "1024x448 protocol, train with train_extra (gtCoarse)",
+        "ladder_extra": "1024x448 protocol, train is train_extra (gtCoarse) alone",
     }
 
     @staticmethod
@@ -56,11 +59,13 @@ class Cityscapes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             raise FileNotFoundError(
                 f"cityscapes: '{images}' has none of train/, val/, test/. Expected {LAYOUT}."
             )
-        if config.endswith("_coarse"):
+        if config.endswith(("coarse", "extra")):
             expected = "the gtCoarse and leftImg8bit_trainextra packages beside the fine ones"
-            for folder in ("leftImg8bit/train", "leftImg8bit/train_extra", "gtCoarse/train_extra"):
+            fine = ("leftImg8bit/train",) if config.endswith("coarse") else ()
+            for folder in (*fine, "leftImg8bit/train_extra", "gtCoarse/train_extra"):
                 files.require_folder(root / folder, f"cityscapes/{config}", expected)
-            splits["train"] = splits["train"] + _pairs(root, "train_extra", "gtCoarse")
+            pairs = _pairs(root, "train_extra", "gtCoarse")
+            splits["train"] = [*splits["train"], *pairs] if fine else pairs
         return files.Source(root, splits)
 
     def _info(self):
