@@ -6,6 +6,7 @@ import difflib
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 CHECKPOINTS = ("best", "last")
+LISTS = ("blocks", "layers", "pyramid", "skips")  # arguments of models that hold several numbers
 XLA = ("auto", "on", "off")
 XLA_HELP = "auto: on where a GPU is, and under JAX"
 
@@ -133,7 +134,7 @@ def model_option(text):
         return name, value == "true"
     with contextlib.suppress(ValueError):
         numbers = tuple(int(part) for part in value.split(",") if part)
-        return name, numbers if name in ("skips", "blocks") else numbers[0]
+        return name, numbers if name in LISTS else numbers[0]
     with contextlib.suppress(ValueError):
         return name, float(value)
     return name, value

@@ -5,7 +5,8 @@ class index, 255 = ignore. Detection, N objects (may be 0): `boxes` float32 [N, 
 the image (0..1, continuous), `labels` int64 [N], `difficult` bool [N]. Images are upright: turned
 by their EXIF orientation, and their truth with them.
 `builder.info.metadata` holds `class_names` (list of str) and `palette` (list of [r, g, b]); where
-there are masks, `pixels` {split: those of each class, then those ignored} and `stored_values`;
+there are masks, `pixels` {split: those of each class, then those ignored}, `stored_values` and
+`sizes` {split: how many different ones};
 where there are boxes, `objects` {split: those of each class} and, of them, `difficult_objects`.
 toy_streets has both kinds; its `box_class_names` and `box_palette` are for boxes. A builder's TRUTH
 names the features by which its kind is known.
@@ -116,6 +117,11 @@ def _source(builder):
     """The `Source` of a builder; an empty one where it has none."""
     source = getattr(getattr(builder, "builder_config", None), "source", None)
     return source or files.Source(Path(), {})
+
+
+def have_one_size(builder, split):
+    """Whether all images of a split have one size; False where the dataset does not tell."""
+    return builder.info.metadata.get("sizes", {}).get(split) == 1
 
 
 def unseen_classes(builder, split):

@@ -48,6 +48,7 @@ class Tally:
         self.turned = self.turned_masks = 0
         self.unknown = []  # names of those turned whose label maps may be of the stored pixels
         self.small = []  # names
+        self.sizes = set()  # (height, width)
 
     def add(self, name, values, classes):
         """Counts an image by its label map, stored and as classes: both uint8 [H, W]."""
@@ -55,6 +56,7 @@ class Tally:
         self.stored += np.bincount(values.ravel(), minlength=256)
         counts = np.bincount(classes.ravel(), minlength=256)
         self.pixels += np.append(counts[: len(self.class_names)], counts[IGNORE])
+        self.sizes.add(classes.shape)
         if min(classes.shape) < MINIMUM_SIDE:
             self.small.append(name)
 
@@ -280,12 +282,13 @@ def record(builder, tally):
     """Keeps the counts of a split in the metadata of the builder, and says them when it is done.
 
     `pixels`: {split: pixels of each class, then those ignored}; `stored_values`: {split: the values
-    that occur in its label maps}.
+    that occur in its label maps}; `sizes`: {split: how many different sizes its images have}.
     """
     metadata = builder.info.metadata
     metadata.setdefault("pixels", {})[tally.split] = tally.pixels.tolist()
     stored = np.flatnonzero(tally.stored).tolist()
     metadata.setdefault("stored_values", {})[tally.split] = stored
+    metadata.setdefault("sizes", {})[tally.split] = len(tally.sizes)
     builder.builder_config.notes.append(tally.describe())
 
 

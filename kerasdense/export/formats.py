@@ -62,6 +62,7 @@ def _write_onnx(served, functions, directory, precision):
         served.serving_default, function.structured_input_signature[1].values(), opset=OPSET
     )
     _pad_in_numbers(proto.graph)
+    _scale_up_to_whole_sizes(proto.graph)
     directory.mkdir()
     onnx.save(proto, directory / FILES["onnx"])
 
@@ -85,6 +86,22 @@ def _pad_in_numbers(graph):
         pads = [each // 2 for each in total] + [each - each // 2 for each in total]
         node.attribute.remove(options["auto_pad"])
         node.attribute.append(onnx.helper.make_attribute("pads", pads))
+
+
+def _scale_up_to_whole_sizes(graph):
+    """Lets fixed sizes be resized to what they should be, in place.
+
+    Where all sizes are fixed, tf2onnx tells a Resize the factors and not the sizes: float32, of
+    which runtimes round the product down. 22 times 45/22 are 44 so; by the next larger float 45.
+    """
+    from onnx import numpy_helper
+
+    factors = {node.input[2] for node in graph.node if node.op_type == "Resize" and node.input[2:]}
+    for constant in graph.initializer:
+        if constant.name in factors:
+            values = numpy_helper.to_array(constant)
+            grown = np.where(values == 1, values, np.nextafter(values, np.float32(np.inf)))
+            constant.CopyFrom(numpy_helper.from_array(grown.astype(values.dtype), constant.name))
 
 
 def _write_openvino(served, functions, directory, precision):

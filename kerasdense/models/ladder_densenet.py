@@ -168,7 +168,8 @@ def ldn121(num_classes=19, weights="imagenet", auxiliary=False, name="ldn121", *
     train it with `auxiliary`. Details are those of their code: what is joined with the grids is
     the map that they are of; a 1x1 stands before a 3x3 where more than 128 channels come in, and
     on the residual where their number changes. Other than there, grids have their `cells` along
-    the shorter side, so that a portrait's are the landscape's, turned.
+    the shorter side, so that a portrait's are the landscape's, turned; and the first pooling is
+    torchvision's and Keras', 3x3, where theirs is 2x2.
 
     Reference: Kreso, Krapac & Segvic, IEEE T-ITS 2020; ivankreso/LDN.
     """
@@ -232,7 +233,7 @@ def _bn_relu_conv(x, filters, size, name, momentum):
 
 
 def _context(x, pyramid, unit):
-    """The backbone's last map, seen from further away: [B, h, w, 128], by a pyramid 512."""
+    """The backbone's last map, seen from further away: [B, h, w, 128], or 512 by a pyramid."""
     x = unit(x, CONTEXT_WIDTH, 1, "context_reduce")  # [B, h, w, 512]
     if not pyramid:
         return unit(x, BLEND_WIDTH, 3, "context")  # [B, h, w, 128]
@@ -248,9 +249,9 @@ def _context(x, pyramid, unit):
 
 def _concat_step(x, skip, name, unit):
     """Blends the features x with the backbone's next finer map, at that map's size."""
-    x = ResizeLike(name=name)([x, skip])  # [B, 2h, 2w, 128]
+    x = ResizeLike(name=name)([x, skip])  # [B, 2h, 2w, any]
     skip = unit(skip, BLEND_WIDTH, 1, f"{name}_skip")  # [B, 2h, 2w, 128]
-    x = keras.layers.Concatenate(name=f"{name}_concat")([x, skip])  # [B, 2h, 2w, 256]
+    x = keras.layers.Concatenate(name=f"{name}_concat")([x, skip])  # [B, 2h, 2w, any + 128]
     return unit(x, BLEND_WIDTH, 3, f"{name}_blend")  # [B, 2h, 2w, 128]
 
 

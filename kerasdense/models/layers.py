@@ -5,7 +5,7 @@ import math
 
 import keras
 
-MINIMUM_SIZE = 64  # pixels: two cells of the coarsest (stride 32) feature map
+MINIMUM_SIZE = 64  # pixels: two cells of a map of stride 32, one of LDN's coarsest
 MAXIMUM_CLASSES = 255  # masks are uint8, in which 255 means ignore
 PREPROCESSING_MODES = ("caffe", "torch", "ssd")
 SSD_MEAN = (104.0, 117.0, 123.0)  # blue, green, red: the mean color of Liu et al.'s Caffe models

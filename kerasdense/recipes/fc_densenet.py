@@ -13,6 +13,9 @@ with whole pictures at 1e-4: --initialize RUN --size 360x480 --learning-rate 1e-
 from kerasdense.recipes.options import augmented_crops, crops
 from kerasdense.recipes.recipe import Option, Recipe
 
+# Of RMSprop: the defaults of Lasagne, which that code takes. Keras' epsilon is a tenth, and the
+# gradients at the beginning are so small that the first steps would be twice as large.
+RHO, EPSILON = 0.9, 1e-6
 RATE_DECAY = 0.995  # of the learning rate, an epoch: SimJeg/FC-DenseNet, config/FC-DenseNet103.py
 
 
@@ -25,11 +28,10 @@ def optimizer(options, learning_rate, steps):
     import keras
 
     steps_per_epoch = steps // options.epochs
-    return keras.optimizers.RMSprop(
-        keras.optimizers.schedules.ExponentialDecay(
-            learning_rate, steps_per_epoch, RATE_DECAY, staircase=True
-        )
+    schedule = keras.optimizers.schedules.ExponentialDecay(
+        learning_rate, steps_per_epoch, RATE_DECAY, staircase=True
     )
+    return keras.optimizers.RMSprop(schedule, rho=RHO, epsilon=EPSILON)
 
 
 RECIPE = Recipe(

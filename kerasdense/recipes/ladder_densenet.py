@@ -13,9 +13,10 @@ flips only, weight decay 1e-4 as an L2 term.
 
 is the paper's LDN121 64 -> 4 of 2020, with its losses at every step of the ladder. Published, on
 Cityscapes val at full resolution: 78.5 %; with the scales 0.5,0.75,1,1.5,2 79.9 %, flipped, too,
-80.1 %. Its network, losses and batch normalization are those of the authors' code; that code holds
-no training, so the size of the crops and their scales are ours here, and so are the learning rate,
-the epochs and the share of the losses (0.4 in all), which are as above or as PSPNet has them.
+80.1 %. Its network, losses and batch normalization are those of the authors' code, as
+`models.ldn121` says; that code holds no training, so the size of the crops and their scales are
+ours here, and so are the learning rate, the epochs and the share of the losses (0.4 in all), which
+are as above or as PSPNet has them.
 """
 
 from kerasdense.recipes.options import (

@@ -128,6 +128,7 @@ class Recipe:
             self._schedule(options, arguments["learning_rate"], steps_per_epoch, adversarial),
             options.workdir,
             run,
+            {option.name: option.default for option in self.options},
         )
 
     def _arguments(self, options):
@@ -304,5 +305,5 @@ def check_size(size):
     if min(size) < MINIMUM_SIZE:
         raise ValueError(
             f"--size {size[0]}x{size[1]} is too small: the models expect at least {MINIMUM_SIZE} "
-            f"pixels a side, two cells of their coarsest feature map."
+            f"pixels a side, two cells of a feature map of stride 32."
         )

@@ -100,10 +100,11 @@ class Segmentation(Task):
         `size` int32 [B, 2]: height and width without padding, which smaller images have up to
         `minimum_side`.
         """
-        from kerasdense.data import pipeline
+        from kerasdense.data import datasets, pipeline
 
+        # Padding is seen by what lies beside it, so that a score with it differs a little.
+        multiple = SIZE_STEP if few_sizes and not datasets.have_one_size(builder, split) else 1
         split = pipeline.Split(builder, split, self.features)
-        multiple = SIZE_STEP if few_sizes else 1
         return pipeline.full_size_batches(split, batch_size, multiple, self.minimum_side)
 
     def compile_arguments(self, model):

@@ -96,7 +96,7 @@ class Schedule:
             )
 
 
-def fit(task, build_model, data, schedule, workdir, run):
+def fit(task, build_model, data, schedule, workdir, run, defaults=None):
     """Fits a model, or goes on with the run that `workdir` holds.
 
     Args:
@@ -108,6 +108,8 @@ def fit(task, build_model, data, schedule, workdir, run):
         run: what `run.json` records, a dict that JSON can hold, with at least
             `{"model": {"name": ...}, "arguments": {...}, "dataset": {"class_names": [...],
             "palette": [[r, g, b], ...]}}`.
+        defaults: {argument: value} of what runs were fitted with before they could choose it; None
+            where it is not named.
 
     Returns:
         The fitted `keras.Model`.
@@ -118,7 +120,7 @@ def fit(task, build_model, data, schedule, workdir, run):
             epochs before stays.
     """
     workdir = Path(workdir)
-    recorded = _recorded(workdir, run)
+    recorded = _recorded(workdir, run, defaults or {})
     if (workdir / LAST).exists():
         model, epochs_done, line = load_checkpoint(workdir / LAST)
         print(f"resuming {workdir} after epoch {epochs_done} of {schedule.epochs}")
@@ -164,11 +166,11 @@ def fit(task, build_model, data, schedule, workdir, run):
     return model
 
 
-def _recorded(workdir, run):
+def _recorded(workdir, run, defaults):
     """What run.json tells of the run to go on with; None where a run begins."""
     if (workdir / FACTS).exists():
         recorded = read_run(workdir)
-        _check_same_run(recorded, run, workdir)
+        _check_same_run(recorded, run, workdir, defaults)
         return recorded
     if workdir.exists() and any(path.name != UNFINISHED_FACTS for path in workdir.iterdir()):
         raise ValueError(
@@ -306,25 +308,30 @@ def _print_facts(run, schedule):
     print(f"training {length}; tracing the first step ...", flush=True)
 
 
-def _check_same_run(recorded, run, workdir):
+def _flag(name):
+    return f"--{name.replace('_', '-')}"
+
+
+def _check_same_run(recorded, run, workdir, defaults):
     """Raises where a folder holds a run that this command would not continue but damage."""
 
     def facts(run):
         known = ("name", "class_names", "splits", "images")  # runs of before lack the last
         dataset = {name: run["dataset"].get(name) for name in known if name in recorded["dataset"]}
         return {"model": run["model"], "dataset": dataset} | {
-            f"--{name.replace('_', '-')}": value
+            _flag(name): value
             for name, value in run["arguments"].items()
             if name not in RESUME_MAY_CHANGE
         }
 
     # What was recorded went through JSON, where a tuple becomes a list.
-    old, new = facts(recorded), facts(json.loads(json.dumps(run)))
+    new = facts(json.loads(json.dumps(run)))
+    # A record of before an option was there is one of its default.
+    known = {_flag(name): value for name, value in json.loads(json.dumps(defaults)).items()}
+    old = dict.fromkeys(new) | known | facts(recorded)
     differing = [
         f"{name} was {old[name]}, now {new[name]}"
-        # An option that is new or gone since cannot differ. What it does to the network is among
-        # the arguments of the model.
-        for name in sorted(old.keys() & new)
+        for name in sorted(new)  # an option that is gone since cannot differ
         if old[name] != new[name]
     ]
     epochs, now = (each["arguments"].get("epochs", 0) for each in (recorded, run))

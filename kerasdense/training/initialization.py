@@ -103,7 +103,9 @@ def initialize(model, task, source):
                 axes = getattr(layer, "class_axes", (-1,))
                 found = classes.rows(variable, value, heads[layer.name], axes)
                 if found is None:
-                    left[variable.path] = "of another number of classes"
+                    same = _without(variable.shape, axes) == _without(value.shape, axes)
+                    what = "number of classes" if same else "shape"
+                    left[variable.path] = f"of another {what}"
                 else:
                     variable.assign(found)
                     matched.append(variable.path)
@@ -178,6 +180,11 @@ class _Classes:
             return None
         new[np.ix_(*here)] = value[np.ix_(*there)]
         return new
+
+
+def _without(shape, axes):
+    """A shape without some of its axes."""
+    return [size for axis, size in enumerate(shape) if axis - len(shape) not in axes]
 
 
 def _averages(file):

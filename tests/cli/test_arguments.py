@@ -25,6 +25,8 @@ from kerasdense.cli import arguments
         (arguments.weights, "file.h5", "file.h5"),
         (arguments.model_option, "output_stride=8", ("output_stride", 8)),
         (arguments.model_option, "skips=8", ("skips", (8,))),
+        (arguments.model_option, "pyramid=8,4", ("pyramid", (8, 4))),
+        (arguments.model_option, "layers=2,2", ("layers", (2, 2))),
         (arguments.model_option, "skips=16,8", ("skips", (16, 8))),
         (arguments.model_option, "blocks=1,1,1,1", ("blocks", (1, 1, 1, 1))),
         (arguments.model_option, "auxiliary=true", ("auxiliary", True)),

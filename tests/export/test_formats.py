@@ -19,7 +19,7 @@ from small_models import (
 )
 
 from kerasdense.cli.export import FORMATS as OFFERED
-from kerasdense.export import parity, predictor
+from kerasdense.export import formats, parity, predictor
 from kerasdense.export.artefact import export
 from kerasdense.export.formats import FORMATS
 from kerasdense.export.predictor import Predictor
@@ -146,6 +146,35 @@ def test_a_fixed_batch_and_size(tmp_path, format):
     probabilities = tf.nn.softmax(logits_of(model, images)).numpy()
     figures = task.differences(exported.predict(images), {"probabilities": probabilities})
     assert not parity.exceeded(task, figures, "float32"), figures
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("build", [ladder_densenet_of_2020, learned_fcn])
+def test_a_fixed_size_that_strides_do_not_divide(tmp_path, build, format):
+    pytest.importorskip(CONVERTERS.get(format, "tensorflow"))
+    pytest.importorskip(RUNTIMES.get(format, "tensorflow"))
+    model, task = build(), small_task("segmentation")
+    form = Form(format, batch_size=1, size=(360, 480))  # CamVid's
+    exported = Predictor(export(model, task, tmp_path / "name", form))
+    images = smooth_pictures(1, 360, 480)
+    figures = parity.compare(exported.predict, parity.Reference(model, task), task, [images])
+    assert not parity.exceeded(task, figures, "float32"), figures
+
+
+def test_factors_of_a_resize_in_onnx_give_whole_sizes():
+    onnx = pytest.importorskip("onnx")
+    for size, wanted in itertools.product(range(1, 60), range(1, 130)):
+        factor = np.float32(wanted / size)
+        scales = onnx.numpy_helper.from_array(
+            np.array([1, 1, factor, factor], np.float32), "scales"
+        )
+        node = onnx.helper.make_node("Resize", ["x", "", "scales"], ["y"])
+        graph = onnx.helper.make_graph([node], "graph", [], [], [scales])
+        formats._scale_up_to_whole_sizes(graph)
+        found = onnx.numpy_helper.to_array(graph.initializer[0])
+        assert found[:2].tolist() == [1, 1]
+        assert np.floor(np.float32(size) * found[2]) == wanted
 
 
 def test_a_format_is_known_everywhere():

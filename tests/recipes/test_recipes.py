@@ -204,6 +204,8 @@ def test_numbers(name, optimizer, weight_decay, batch_size, epochs, rates):
     assert type(made).__name__ == optimizer
     if optimizer == "SGD":
         assert made.momentum == 0.9
+    if optimizer == "RMSprop":  # Lasagne's own, which the authors of FC-DenseNet take
+        assert (made.rho, made.epsilon) == (0.9, 1e-6)
     for step, rate in rates.items():
         made.iterations.assign(step)
         assert float(made.learning_rate) == pytest.approx(rate, rel=1e-4), step

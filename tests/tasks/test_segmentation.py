@@ -188,6 +188,18 @@ def test_a_split_of_ignored_pixels_teaches_and_measures_nothing():
             TASK.check_data(builder, "test", is_training=is_training)
 
 
+@pytest.mark.parametrize("sizes, multiple", [({"val": 1}, 1), ({"val": 2}, 128), ({}, 128)])
+def test_images_of_one_size_are_not_padded_to_have_few(monkeypatch, sizes, multiple):
+    from kerasdense.data import pipeline
+
+    monkeypatch.setattr(pipeline, "Split", lambda builder, split, features: split)
+    monkeypatch.setattr(pipeline, "full_size_batches", lambda split, *numbers: numbers)
+    builder = prepared({"val": [1, 1, 1, 0]})
+    builder.info.metadata["sizes"] = sizes
+    found = TASK.eval_batches(None, builder, "val", 4, few_sizes=True)
+    assert found == (4, multiple, TASK.minimum_side)
+
+
 def test_a_dataset_that_does_not_tell_what_its_masks_show(capsys):
     builder = prepared({})
     TASK.check_data(builder, "train", is_training=True)

@@ -121,9 +121,24 @@ def test_what_may_change_when_a_run_is_resumed(begun, capsys):
     assert "is complete" in capsys.readouterr().out
 
 
-def test_an_option_that_is_new_since_the_run_began_does_not_make_it_another(begun, capsys):
-    fit(begun, run=run_facts(upsampling="bilinear"))
+@pytest.mark.parametrize("asked", [{"upsampling": "bilinear"}, {"adversarial_steps": None}])
+def test_an_option_that_is_new_since_the_run_began_does_not_make_it_another(begun, capsys, asked):
+    fit(begun, run=run_facts(**asked), defaults={"upsampling": "bilinear"})
     assert "is complete" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "asked, words",
+    [
+        ({"upsampling": "learned"}, "--upsampling was bilinear, now learned"),
+        ({"adversarial_steps": 5}, "--adversarial-steps was None, now 5"),
+    ],
+)
+def test_a_new_option_that_is_asked_for_makes_it_another(begun, asked, words):
+    before = files(begun)
+    with pytest.raises(ValueError, match=words):
+        fit(begun, run=run_facts(**asked), defaults={"upsampling": "bilinear"})
+    assert files(begun) == before
 
 
 def test_epochs_may_be_raised_and_the_schedule_is_that_of_the_longer_run(tmp_path, capsys):

@@ -246,3 +246,11 @@ def test_the_averages_of_a_last_model_are_taken(tmp_path):
     initialize(model, task("segmentation", names), tmp_path / "last.keras")
     kernels = [each.get_layer("old").kernel for each in (averaged, model)]
     np.testing.assert_allclose(*kernels, rtol=1e-6)
+
+
+def test_an_upsampling_by_another_factor_is_of_another_shape(tmp_path):
+    source = fcn_densenet(BLOCKS, 3, skips=(16,), upsampling="learned")
+    run_of(source, OLD, tmp_path)
+    model = fcn_densenet(BLOCKS, 3, skips=(16, 8), upsampling="learned")
+    found = initialize(model, task("segmentation", OLD), tmp_path)
+    assert found.left["logits/kernel"] == "of another shape"

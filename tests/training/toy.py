@@ -69,6 +69,7 @@ def fit(
     train_batches=batches,
     run=None,
     falls_over=100,
+    defaults=None,
     **schedule,
 ):
     """Fits `build()` in `workdir`, 10 steps an epoch; `schedule`: further of `fitting.Schedule`.
@@ -90,6 +91,7 @@ def fit(
         fitting.Schedule(epochs, 10, make_optimizer, **schedule),
         workdir,
         run or run_facts(),
+        defaults,
     )
 
 
