@@ -128,7 +128,12 @@ def add_arguments(parser):
 
 def run(arguments):
     if (arguments.format == "voc") != (arguments.image_set is not None):
-        raise ValueError("--image-set FILE names the images of --format voc, and only of that.")
+        raise ValueError(
+            "--format voc needs --image-set FILE, the list of images, such as "
+            "ImageSets/Main/val.txt."
+            if arguments.format == "voc"
+            else "--image-set names the images of --format voc alone: leave it out."
+        )
     if arguments.format == "voc" and arguments.frames is not None:
         raise ValueError("--frames is of sequences, --format mot: --image-set names VOC's images.")
     if arguments.format == "mot":

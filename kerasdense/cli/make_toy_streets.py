@@ -13,8 +13,8 @@ tried without its data; scores on drawn scenes say nothing about the published o
 det/det.txt of mot15 are drawn, too: they are not those of ACF.
 
 The scenes are new: neither training nor validation scenes of the `toy_streets` dataset, and none is
-in two splits or two layouts. Files of the same names are replaced; where files lie that were not
-drawn, the layouts of datasets are not written.
+in two splits or two layouts. Files of the same names are replaced. The layouts of datasets are not
+written to a folder that holds anything but the same scenes, from before.
 """
 
 from pathlib import Path

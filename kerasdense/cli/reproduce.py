@@ -13,22 +13,35 @@ What is measured is the model after the last epoch, as the papers do, not the be
 split that is reported.
 
 --scale small tries the same steps in minutes, with tiny networks on drawn data that it writes in
-the datasets' own layouts: its numbers say that the chain runs, and nothing else.
+the datasets' own layouts, all in RUNS/small: its numbers say that the chain runs, and nothing else.
+
+Further flags for every fit, such as what this machine does well, or weights that are at hand:
+
+    kerasdense reproduce voc/ssd300 --fit-options='--precision mixed_bfloat16 --weights vgg16.h5'
 """
 
+import argparse
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+from kerasdense.cli import fit
 from kerasdense.papers import ROWS, datasets
 
 SCALES = ("full", "small")
+PROGRAM = (sys.executable, "-m", "kerasdense.cli.main")
 SMALL_SCENES = 4  # of a training split
 RESULT = "reproduction.json"
 UNKNOWN = "unknown"
+# What a row says of its fits, by the names of the arguments; the rest may be chosen.
+OWN = (
+    "network", "dataset", "source", "workdir", "initialize", "train_split", "validation_split",
+    "variant",
+)  # fmt: skip
 
 
 def add_arguments(parser):
@@ -53,21 +66,21 @@ def add_arguments(parser):
         "--runs",
         type=Path,
         metavar="FOLDER",
-        help="for run folders and results (default: runs/papers; of small ones runs/papers_small)",
+        default=Path("runs/papers"),
+        help="for run folders and results",
     )
     parser.add_argument(
         "--fit-options",
         type=shlex.split,
         default=(),
-        metavar="'FLAGS'",
-        help="further flags of every fit, such as --fit-options='--precision mixed_bfloat16 "
-        "--weights resnet50.h5'",
+        metavar="FLAGS",
+        help="further flags of every fit, as one argument",
     )
 
 
 def run(arguments):
     is_small = arguments.scale == "small"
-    runs = arguments.runs or Path("runs", "papers_small" if is_small else "papers")
+    runs = arguments.runs / "small" if is_small else arguments.runs
     if arguments.name is None:
         print_rows(runs)
         return 0
@@ -81,6 +94,7 @@ def run(arguments):
         (step, [*step.arguments(places, is_small), *(added if step.fits else ())])
         for step in row.steps
     ]
+    _check_fit_options(arguments, row, places, is_small)
     drawn = [need.data for need in row.needs] if is_small else []
     print_row(arguments.name, row, folders, is_small)
     if arguments.dry_run:
@@ -98,17 +112,9 @@ def run(arguments):
         (results / file).unlink(missing_ok=True)  # of an earlier run, should this one not get there
     for data in drawn:
         _draw(data, folders[data.name])
-    for number, (step, command) in enumerate(steps, 1):
-        print(f"\n[{number}/{len(steps)}] $ {_line(command)}", flush=True)
-        status = _run_step(command, results / step.output if step.output else None)
-        if status:
-            print(
-                f"step {number} of {len(steps)} ended with status {status}. Once its cause is "
-                "gone, the same command goes on from there. Rows that share a run folder need the "
-                f"same --fit-options; for others than before take another --runs than {runs}.",
-                file=sys.stderr,
-            )
-            return status
+    status = _run_steps(steps, results, runs)
+    if status:
+        return status
     _record(arguments.name, row, results, arguments.scale, [_line(command) for _, command in steps])
     print()
     print_figures(row, results, is_small)
@@ -176,6 +182,30 @@ def _folders(arguments, row, drawn):
     return {data.name: named[data.name] or Path(data.folder) for data in datasets.ALL}
 
 
+def _check_fit_options(arguments, row, places, is_small):
+    """Raises ValueError for flags that no fit takes, or that would make it another row."""
+    if not arguments.fit_options:
+        return
+    fits = [step.arguments(places, is_small) for step in row.steps if step.fits]
+    if not fits:
+        raise ValueError(f"--fit-options would have no effect: {arguments.name} fits nothing.")
+    for command in fits:
+        own, chosen = (_parsed_fit([*command[1:], *added]) for added in ((), arguments.fit_options))
+        changed = [name for name in OWN if getattr(own, name, None) != getattr(chosen, name, None)]
+        if changed:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+            raise ValueError(
+                f"--fit-options: {flags} of its fits is what makes the row {arguments.name}. Leave "
+                "it out, or take kerasdense fit, as --dry-run prints it."
+            )
+
+
+def _parsed_fit(arguments):
+    parser = argparse.ArgumentParser(prog="--fit-options of kerasdense fit", add_help=False)
+    fit.add_arguments(parser)
+    return parser.parse_args(arguments)
+
+
 def _check_data(row, folders):
     lacking = []
     for need in row.needs:
@@ -183,8 +213,9 @@ def _check_data(row, folders):
         missing = need.missing(folder)
         if missing:
             lacking.append(
-                f"{need.data.title} in '{folder}' lacks {', '.join(missing)}: get it from "
-                f"{need.data.address}, or name its folder by --{need.data.name}"
+                f"{need.data.title} in '{folder}' lacks "
+                + ", ".join(f"{part} ({need.parts[part]})" for part in missing)
+                + f": get it from {need.data.address}, or name its folder by --{need.data.name}"
             )
     if lacking:
         raise FileNotFoundError(
@@ -207,9 +238,29 @@ def _draw(data, folder):
     aside = folder.with_name(f"{folder.name}.unfinished")
     command = _drawing(data, aside)
     print(f"\n$ {_line(_drawing(data, folder))}", flush=True)
-    if _run_step(command):
+    if subprocess.run([*PROGRAM, *command], stdout=subprocess.DEVNULL, check=False).returncode:
         raise ValueError(f"{data.title} could not be drawn into '{aside}', see above.")
     os.replace(aside, folder)
+
+
+def _run_steps(steps, results, runs):
+    """Runs all, pairs of `Step` and command, or as far as one fails; the exit status."""
+    for number, (step, command) in enumerate(steps, 1):
+        print(f"\n[{number}/{len(steps)}] $ {_line(command)}", flush=True)
+        try:
+            status = _run_step(command, results / step.output if step.output else None)
+        except KeyboardInterrupt:  # which the step has had, too
+            print("the same command goes on from here", file=sys.stderr)
+            return 130
+        if status:
+            print(
+                f"step {number} of {len(steps)} ended with status {status}. Once its cause is "
+                "gone, the same command goes on from there. Rows that share a run folder need the "
+                f"same --fit-options; for others than before take another --runs than {runs}.",
+                file=sys.stderr,
+            )
+            return status
+    return 0
 
 
 def _run_step(command, output=None):
@@ -217,13 +268,17 @@ def _run_step(command, output=None):
 
     `output`: a file that its standard output is kept in, too.
     """
-    program = [sys.executable, "-m", "kerasdense.cli.main", *command]
-    if output is None:
-        return subprocess.run(program, check=False).returncode
-    done = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=False)
-    print(done.stdout, end="")
-    if not done.returncode:
-        output.write_text(done.stdout)
+    kept = subprocess.PIPE if output else None
+    # Asked to end, it takes the step along: `run` kills it where an exception comes.
+    handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        done = subprocess.run([*PROGRAM, *command], stdout=kept, text=True, check=False)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    if output:
+        print(done.stdout, end="")
+        if not done.returncode:
+            output.write_text(done.stdout)
     return done.returncode
 
 

@@ -60,7 +60,10 @@ HOOD_ROWS = slice(110, 128)  # of those; from 880 of 1024 on: the ladder's proto
 HOOD_COLOR = (38, 40, 46)
 COARSE_BORDER = 2  # pixels of a scene, 16 of a frame: so far from an outline coarse polygons end
 
-DRAWN = "Drawn by `kerasdense make-toy-streets --layout {layout}`: these are no data of {owner}.\n"
+DRAWN = (
+    "Drawn by `kerasdense make-toy-streets --layout {layout} --count {count}`: these are no data "
+    "of {owner}.\n"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,17 +110,19 @@ def _near_borders(labels, reach):
     return np.asarray(lowest) != np.asarray(highest)
 
 
-def _claim(folder, layout, owner, note=""):
+def _claim(folder, count, layout, owner, note=""):
     """Says in a README.txt, before anything else, that what lies in a folder is drawn.
 
     Raises: ValueError where other files lie there, which drawn ones might replace.
     """
-    readme, text = folder / "README.txt", DRAWN.format(layout=layout, owner=owner) + note
+    readme = folder / "README.txt"
+    text = DRAWN.format(layout=layout, count=count, owner=owner) + note
     if folder.is_dir() and any(folder.iterdir()):
         if not readme.is_file() or readme.read_text(errors="replace") != text:
             raise ValueError(
-                f"'{folder}' holds other files than scenes drawn in the layout {layout}, some of "
-                "which might be replaced: give a folder of its own."
+                f"'{folder}' holds other files than those that are drawn in the layout {layout} "
+                f"for a count of {count}, which would be replaced or mixed with these: give a "
+                "folder of its own."
             )
     folder.mkdir(parents=True, exist_ok=True)
     readme.write_text(text, encoding="utf-8")
@@ -172,7 +177,7 @@ def write_mot15(folder, count):
     false, and right ones score higher on the whole.
     """
     note = "The detections det/det.txt are drawn, too: they are not those of ACF, nor any's.\n"
-    _claim(folder, "mot15", "MOTChallenge", note)
+    _claim(folder, count, "mot15", "MOTChallenge", note)
     length = sequence_length(-(-count // len(SEQUENCES)))
     for name in SEQUENCES:
         _write_sequence(folder / "train" / name, length)
@@ -264,7 +269,7 @@ def write_voc(folder, count):
     border, and those of `held_out(count)` pictures more, which SBD alone has; sbd_train.txt and
     sbd_val.txt take turns through all of them, as SBD's own lists cut across VOC's.
     """
-    _claim(folder, "voc", "PASCAL VOC")
+    _claim(folder, count, "voc", "PASCAL VOC")
     other = held_out(count)
     written = 0
     for year, extra in (("2007", {}), ("2012", {"sbd": other})):
@@ -344,7 +349,7 @@ def write_cityscapes(folder, count):
     (ego vehicle) covers its last rows. Coarse label maps are empty along the outlines. Those of
     test hold the ego vehicle alone, as the real ones hold no classes.
     """
-    _claim(folder, "cityscapes", "Cityscapes")
+    _claim(folder, count, "cityscapes", "Cityscapes")
     other, images = held_out(count), cityscapes_frames.IMAGES
     truths = {
         "train": ("gtFine", "gtCoarse"),

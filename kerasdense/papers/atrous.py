@@ -8,13 +8,14 @@ from kerasdense.papers.row import Figure, Need, Row, Step
 
 PAPER = "aurora95/Keras-FCN, AtrousFCN_Resnet50_16s"
 VOC_2012 = "VOCtrainval_11-May-2012.tar"
+SBD_ADDRESS = "http://home.bharathh.info/pubs/codes/SBD/download.html"
 MASKS = {
     "VOC2012/ImageSets/Segmentation/train.txt": VOC_2012,
     "VOC2012/ImageSets/Segmentation/val.txt": VOC_2012,
     "VOC2012/SegmentationClass": VOC_2012,
 }
 SBD = {
-    "VOC2012/SegmentationClassAug": "the label maps of SBD with those of VOC, as PNGs",
+    "VOC2012/SegmentationClassAug": f"the label maps of SBD and VOC as PNGs; SBD: {SBD_ADDRESS}",
     "VOC2012/ImageSets/Segmentation/sbd_train.txt": "SBD's dataset/train.txt",
     "VOC2012/ImageSets/Segmentation/sbd_val.txt": "SBD's dataset/val.txt",
 }

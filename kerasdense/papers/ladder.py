@@ -23,6 +23,7 @@ COARSE = {
 TEST = {"leftImg8bit/test": "leftImg8bit_trainvaltest.zip"}
 
 SMALL = "--weights none --blocks 1,1,1,1 --size 96x192 --epochs 2 --batch-size 2"
+SMALL_SCALES = "--scales 0.25,0.5"
 SMALL_LDN = f"{SMALL} --blocks 1,1,2,1"  # its third block is split
 LAST = "--checkpoint last"  # as the paper: the epoch is not chosen on what is measured
 
@@ -37,9 +38,8 @@ LDN_RESOLUTIONS = "0.5,0.75,1,1.5,2"
 
 
 def _evaluation(run, results, more=""):
-    return Step(
-        f"evaluate --run {{runs}}/{run} {LAST} --output {{results}}/{results} {more}".rstrip()
-    )
+    command = f"evaluate --run {{runs}}/{run} {LAST} --output {{results}}/{results} {more}"
+    return Step(command.rstrip(), SMALL_SCALES if "--scales" in more else "")
 
 
 def _row(variant, network, published):

@@ -60,7 +60,8 @@ def load_run(directory, checkpoint=BEST):
     if not path.is_file():
         raise FileNotFoundError(
             f"{directory} holds no {checkpoint} yet: training writes it after its first epoch. "
-            f"Let the run finish an epoch{', or take the best' if checkpoint == LAST else ''}."
+            "Let the run finish an epoch; the same fit again restores what a kill left undone"
+            f"{', and a run of imported weights has the best alone' if checkpoint == LAST else ''}."
         )
     if checkpoint == LAST and averages_weights(facts):
         return _last_averaged(path, facts), facts

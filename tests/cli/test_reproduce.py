@@ -1,8 +1,12 @@
 """Rows of papers are told, run step by step, and put beside what was published."""
 
 import json
+import os
 import shlex
 import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from conftest import REAL_DATA, call, needs_real_data
@@ -20,6 +24,8 @@ def steps(monkeypatch):
 
     def run(program, stdout=None, **options):
         commands.append(program[3:])
+        if "make-toy-streets" in program:
+            Path(program[-1]).mkdir(parents=True)
         return subprocess.CompletedProcess(
             program, 0, '{"mean_ap_area": 0.5}\n' if stdout else None
         )
@@ -94,6 +100,54 @@ def test_fit_options_go_to_fits_alone(steps, tmp_path):
     assert "--precision" not in evaluate
 
 
+@pytest.mark.parametrize(
+    ("name", "flags", "words"),
+    [
+        ("mot/ssd_mot", "--workdir elsewhere", "--workdir of its fits is what makes the row"),
+        ("mot/ssd_mot", "--data voc_detection", "--dataset of its fits"),
+        ("mot/ssd_mot", "--bogus", "unrecognized arguments: --bogus"),
+        ("mot/acf", "--epochs 1", "mot/acf fits nothing"),
+    ],
+)
+def test_fit_options_that_cannot_be(kerasdense, steps, tmp_path, name, flags, words):
+    (tmp_path / "train").mkdir()
+    status, _, error = kerasdense(
+        "reproduce", name, "--dry-run", "--mot15", tmp_path, f"--fit-options={flags}"
+    )
+    assert status == 2
+    assert words in error
+    assert not steps
+
+
+def test_small_numbers_are_none_of_the_full_scale(kerasdense, steps, tmp_path):
+    assert call("reproduce", "mot/acf", "--scale", "small", "--runs", tmp_path) == 0
+    _, full, _ = kerasdense("reproduce", "--runs", tmp_path)
+    assert "ours" not in full
+    _, small, _ = kerasdense("reproduce", "--runs", tmp_path, "--scale", "small")
+    assert "ours 50.00 %" in small
+
+
+def test_a_step_ends_with_the_row(tmp_path):
+    """Asked to end, a row takes the process of its step along."""
+    (tmp_path / "train").mkdir()
+    script = (
+        "import sys; from kerasdense.cli import reproduce; "
+        "reproduce.PROGRAM = (sys.executable, '-c', "
+        "'import os, time; print(os.getpid(), flush=True); time.sleep(60)'); "
+        f"from kerasdense.cli.main import main; main({['reproduce', 'mot/ssd_mot']!r} + "
+        f"['--mot15', {str(tmp_path)!r}, '--runs', {str(tmp_path / 'runs')!r}])"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as row:
+        step = next(int(line) for line in row.stdout if line.strip().isdecimal())
+        row.terminate()
+        assert row.wait(30) == 143
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{step}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(step, 0)
+
+
 def test_ours_stands_beside_the_published(kerasdense, steps, tmp_path):
     (tmp_path / "train").mkdir()
     runs = tmp_path / "runs"
@@ -144,7 +198,7 @@ def test_a_number_of_an_earlier_run_is_not_taken_for_a_new_one(kerasdense, monke
 def test_the_chain_of_acf_on_drawn_sequences(kerasdense, tmp_path):
     status, _, _ = kerasdense("reproduce", "mot/acf", "--scale", "small", "--runs", tmp_path)
     assert status == 0
-    facts = json.loads((tmp_path / "results/mot/acf/reproduction.json").read_text())
+    facts = json.loads((tmp_path / "small/results/mot/acf/reproduction.json").read_text())
     assert 0 < facts["figures"]["AP, area under the curve"]["ours"] < 1
     assert facts["scale"] == "small"
 
@@ -159,7 +213,7 @@ def small_runs(tmp_path_factory):
 @pytest.mark.parametrize("name", SLOW_ROWS)
 def test_each_chain_runs_on_drawn_data(name, small_runs):
     assert call("reproduce", name, "--scale", "small", "--runs", small_runs) == 0
-    row, results = ROWS[name], small_runs / "results" / name
+    row, results = ROWS[name], small_runs / "small" / "results" / name
     for figure in row.figures:
         assert 0 <= figure.ours(results) <= 1
     for picture in row.pictures:

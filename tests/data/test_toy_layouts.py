@@ -351,9 +351,15 @@ def test_cityscapes_as_the_builder_reads_them(prepared):
 @pytest.mark.parametrize("layout", ["mot15", "voc", "cityscapes"])
 def test_real_data_are_not_replaced(layout, tmp_path):
     (tmp_path / "VOC2007").mkdir()
-    with pytest.raises(ValueError, match="holds other files than scenes drawn"):
+    with pytest.raises(ValueError, match="holds other files than those that are drawn"):
         toy_layouts.WRITERS[layout](tmp_path, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["VOC2007"]
+
+
+def test_fewer_scenes_do_not_leave_the_others_there(tmp_path):
+    toy_layouts.write_mot15(tmp_path, 6)
+    with pytest.raises(ValueError, match="drawn in the layout mot15 for a count of 4"):
+        toy_layouts.write_mot15(tmp_path, 4)
 
 
 def test_drawn_scenes_are_drawn_again(tmp_path):
