@@ -40,7 +40,7 @@ UNKNOWN = "unknown"
 # What a row says of its fits, by the names of the arguments; the rest may be chosen.
 OWN = (
     "network", "dataset", "source", "workdir", "initialize", "train_split", "validation_split",
-    "variant",
+    "variant", "blocks", "auxiliary", "anchors", "width",
 )  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def run(arguments):
         (results / file).unlink(missing_ok=True)  # of an earlier run, should this one not get there
     for data in drawn:
         _draw(data, folders[data.name])
-    status = _run_steps(steps, results, runs)
+    status = _run_steps(steps, results)
     if status:
         return status
     _record(arguments.name, row, results, arguments.scale, [_line(command) for _, command in steps])
@@ -238,12 +238,12 @@ def _draw(data, folder):
     aside = folder.with_name(f"{folder.name}.unfinished")
     command = _drawing(data, aside)
     print(f"\n$ {_line(_drawing(data, folder))}", flush=True)
-    if subprocess.run([*PROGRAM, *command], stdout=subprocess.DEVNULL, check=False).returncode:
+    if _process(command, subprocess.DEVNULL).returncode:
         raise ValueError(f"{data.title} could not be drawn into '{aside}', see above.")
     os.replace(aside, folder)
 
 
-def _run_steps(steps, results, runs):
+def _run_steps(steps, results):
     """Runs all, pairs of `Step` and command, or as far as one fails; the exit status."""
     for number, (step, command) in enumerate(steps, 1):
         print(f"\n[{number}/{len(steps)}] $ {_line(command)}", flush=True)
@@ -253,12 +253,16 @@ def _run_steps(steps, results, runs):
             print("the same command goes on from here", file=sys.stderr)
             return 130
         if status:
-            print(
+            text = (
                 f"step {number} of {len(steps)} ended with status {status}. Once its cause is "
-                "gone, the same command goes on from there. Rows that share a run folder need the "
-                f"same --fit-options; for others than before take another --runs than {runs}.",
-                file=sys.stderr,
+                "gone, the same command goes on from there."
             )
+            if step.fits:
+                text += (
+                    " Rows that share a run folder need the same --fit-options; for others than "
+                    "before take another --runs."
+                )
+            print(text, file=sys.stderr)
             return status
     return 0
 
@@ -268,18 +272,21 @@ def _run_step(command, output=None):
 
     `output`: a file that its standard output is kept in, too.
     """
-    kept = subprocess.PIPE if output else None
-    # Asked to end, it takes the step along: `run` kills it where an exception comes.
-    handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        done = subprocess.run([*PROGRAM, *command], stdout=kept, text=True, check=False)
-    finally:
-        signal.signal(signal.SIGTERM, handler)
+    done = _process(command, subprocess.PIPE if output else None)
     if output:
         print(done.stdout, end="")
         if not done.returncode:
             output.write_text(done.stdout)
     return done.returncode
+
+
+def _process(command, stdout):
+    """A command of the program, run; asked to end meanwhile, this process takes it along."""
+    handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:  # an exception makes `run` kill what it runs
+        return subprocess.run([*PROGRAM, *command], stdout=stdout, text=True, check=False)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _record(name, row, results, scale, commands):

@@ -96,12 +96,18 @@ def _scale_up_to_whole_sizes(graph):
     """
     from onnx import numpy_helper
 
-    factors = {node.input[2] for node in graph.node if node.op_type == "Resize" and node.input[2:]}
+    resizes = (node for node in graph.node if node.op_type == "Resize")
+    factors = {node.input[2] for node in resizes if node.input[2:] and _is_linear(node)}
     for constant in graph.initializer:
         if constant.name in factors:
             values = numpy_helper.to_array(constant)
-            grown = np.where(values == 1, values, np.nextafter(values, np.float32(np.inf)))
+            grown = np.nextafter(values, np.float32(np.inf))
+            grown = np.where(values == np.rint(values), values, grown)  # these are exact
             constant.CopyFrom(numpy_helper.from_array(grown.astype(values.dtype), constant.name))
+
+
+def _is_linear(node):
+    return any(each.name == "mode" and each.s == b"linear" for each in node.attribute)
 
 
 def _write_openvino(served, functions, directory, precision):

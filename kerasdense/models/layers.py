@@ -74,6 +74,8 @@ class ResizeLike(keras.layers.Layer):
     def call(self, inputs):
         features, reference = inputs
         size = keras.ops.shape(reference)[1:3]
+        if keras.backend.backend() == "tensorflow" and _is_compiled_by_xla():
+            return _resized_by_matrices(features, size)
         if all(isinstance(side, int) for side in size):
             return keras.ops.image.resize(
                 features, size, interpolation="bilinear", data_format="channels_last"
@@ -86,6 +88,38 @@ class ResizeLike(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         features, reference = input_shape
         return (features[0], *reference[1:3], features[3])
+
+
+def _is_compiled_by_xla():
+    """Whether TensorFlow is tracing a function that XLA is to compile."""
+    import tensorflow as tf
+
+    try:  # it has no public name
+        from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+    except ImportError:  # another version: as if there were no XLA, which a test would tell
+        return False
+    return GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+
+
+def _resized_by_matrices(features, size):
+    """`tf.image.resize`, bilinear, float32, of a map [B, h, w, C] to `size` (H, W), for XLA.
+
+    XLA takes some rows and columns of a resize for their neighbors, such as the middle one of 5
+    that become 11 (TensorFlow 2.21).
+    """
+    import tensorflow as tf
+
+    def weights(before, after):
+        """What each of `after` cells takes of each of `before`: float32 [after, before]."""
+        before, after = tf.cast(before, tf.float32), tf.cast(after, tf.float32)
+        centers = (tf.range(after)[:, None] + 0.5) * (before / after) - 0.5
+        distances = tf.clip_by_value(centers, 0.0, before - 1.0) - tf.range(before)
+        return tf.maximum(1.0 - tf.abs(distances), 0.0)
+
+    features = tf.cast(features, tf.float32)
+    height, width = tf.unstack(tf.shape(features)[1:3])
+    features = tf.einsum("ih,bhwc->biwc", weights(height, size[0]), features)
+    return tf.einsum("jw,biwc->bijc", weights(width, size[1]), features)  # [B, H, W, C]
 
 
 @keras.saving.register_keras_serializable(package="kerasdense")

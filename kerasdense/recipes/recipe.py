@@ -128,7 +128,7 @@ class Recipe:
             self._schedule(options, arguments["learning_rate"], steps_per_epoch, adversarial),
             options.workdir,
             run,
-            {option.name: option.default for option in self.options},
+            {"validation_split": "val", **{each.name: each.default for each in self.options}},
         )
 
     def _arguments(self, options):

@@ -83,8 +83,8 @@ def _last_averaged(path, facts):
         keras.config.set_dtype_policy(policy)
     if not all(int(optimizer.iterations) for optimizer in optimizers_of(model)):
         raise ValueError(
-            f"{path} lacks its averaged weights: they could not be loaded. Take the best, or let "
-            "the run finish one epoch more."
+            f"{path} has no averages of its weights: none were loaded, or no step was applied yet "
+            "(float16 skips those whose gradients overflow). Let the run finish more epochs."
         )
     use_averages(model)
     return model

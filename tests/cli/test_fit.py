@@ -111,6 +111,21 @@ def test_a_run_is_resumed(classification_run, fit_flags, kerasdense, tmp_path):
         assert not np.array_equal(old, new) or "kernel" not in old.path, old.path
 
 
+def test_a_run_of_before_an_option_is_complete_or_another(
+    segmentation_run, fit_flags, kerasdense, tmp_path
+):
+    run = shutil.copytree(segmentation_run, tmp_path / "run")
+    record = record_of(run)
+    for name in ("validation_split", "variant", "adversarial_steps"):
+        del record["arguments"][name]
+    run_folder.write_run(run, record)
+    status, out, err = kerasdense(*fit_flags("ladder_densenet", run))
+    assert status == 0 and "is complete" in out, err
+    flags = fit_flags("ladder_densenet", run, "--adversarial-steps", 2)
+    status, _, err = kerasdense(*flags)
+    assert status == 2 and "--adversarial-steps was None, now 2" in err
+
+
 @pytest.mark.slow  # what is taken is tested without a fit, in training/test_initialization.py
 def test_a_fit_goes_on_from_another_model(classification_run, fit_flags, kerasdense, tmp_path):
     flags = fit_flags("ladder_densenet", tmp_path / "run", "--initialize", classification_run)

@@ -342,6 +342,8 @@ def test_pixels_are_counted_and_known_later(own_tree, tmp_path, capsys):
     for each in (builder, again, tfds.builder_from_directory(builder.data_dir)):
         assert each.info.metadata["pixels"] == pixels
         assert each.info.metadata["stored_values"] == {"train": [0, 1, 255], "val": [1]}
+        assert each.info.metadata["sizes"] == {"train": 1, "val": 1}
+        assert datasets.have_one_size(each, "train") and not datasets.have_one_size(each, "test")
         assert datasets.unseen_classes(each, "train") == []
         assert datasets.unseen_classes(each, "val") == ["background"]
         assert datasets.unseen_classes(each, "test") is None

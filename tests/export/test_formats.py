@@ -169,7 +169,7 @@ def test_factors_of_a_resize_in_onnx_give_whole_sizes():
         scales = onnx.numpy_helper.from_array(
             np.array([1, 1, factor, factor], np.float32), "scales"
         )
-        node = onnx.helper.make_node("Resize", ["x", "", "scales"], ["y"])
+        node = onnx.helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="linear")
         graph = onnx.helper.make_graph([node], "graph", [], [], [scales])
         formats._scale_up_to_whole_sizes(graph)
         found = onnx.numpy_helper.to_array(graph.initializer[0])
