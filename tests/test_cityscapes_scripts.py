@@ -213,6 +213,7 @@ def test_a_real_frame_from_the_run_to_the_scripts(scripts, tmp_path, capsys):
     assert theirs[0] == pytest.approx(mean, abs=1e-6) and len(np.unique(matrix.sum(axis=0))) > 5
 
 
+@pytest.mark.slow
 @needs_real_data(SAMPLE)
 def test_a_real_frame_of_the_ladder_s_protocol(scripts, tmp_path, capsys):
     run = run_on(tmp_path / "run", "cityscapes/ladder")

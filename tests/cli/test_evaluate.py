@@ -55,10 +55,6 @@ def test_the_last_model_is_measured_where_it_is_asked_for(segmentation_run, kera
     measured = result_in(run / "evaluation" / "folder_val_last")
     assert measured["checkpoint"] == "last"
     assert np.sum(measured["confusion_matrix"], axis=0)[1:].tolist() == [0] * 7
-    assert kerasdense("evaluate", "--run", run)[0] == 0
-    best = result_in(run / "evaluation" / "folder_val")
-    assert best["checkpoint"] == "best"
-    assert np.sum(best["confusion_matrix"], axis=0)[1:].any()
 
 
 @pytest.fixture

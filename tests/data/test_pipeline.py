@@ -296,6 +296,7 @@ def test_no_pipeline_waits_for_an_autotuner_at_its_end(builder):
         assert batches.options().autotune.enabled is False
 
 
+@pytest.mark.slow
 def test_no_more_is_prefetched_however_often_the_pipeline_was_drained(builder):
     made = []
 

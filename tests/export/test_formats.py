@@ -27,9 +27,14 @@ from kerasdense.export.signatures import PRECISIONS, Form
 from kerasdense.models import fc_densenet, fcn_densenet, ladder_densenet
 from kerasdense.models.layers import LearnedUpsampling
 
-KINDS = ("segmentation", "detection", "classification")
 CASES = [
-    *itertools.product(KINDS, FORMATS, ("float32",)),
+    *itertools.product(("segmentation", "classification"), FORMATS, ("float32",)),
+    ("detection", "saved_model", "float32"),
+    ("detection", "openvino", "float32"),
+    *(
+        pytest.param("detection", format, "float32", marks=pytest.mark.slow)
+        for format in ("onnx", "litert")
+    ),
     *itertools.product(("segmentation",), FORMATS, ("float16",)),
     ("classification", "saved_model", "float16"),
     *(pytest.param("detection", format, "float16", marks=pytest.mark.slow) for format in FORMATS),

@@ -137,6 +137,7 @@ def test_vgg16(vgg, vgg_classifier, changes, before, size, positions):
     assert_is_a_sliding_window(network, classifier, image, VGG_FIELD, before, positions)
 
 
+@pytest.mark.slow  # as VGG-16 above, over a field of 483 pixels
 def test_resnet50(tmp_path):
     assert (RESNET_FIELD, RESNET_BEFORE) == (483, 241)
     keras.utils.set_random_seed(0)

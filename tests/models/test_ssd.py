@@ -1,5 +1,7 @@
 """SSD300 and SSD512: published sizes, names, first loss, and a step under every precision."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -174,23 +176,17 @@ def test_images_of_another_size_are_refused():
         model(np.zeros((1, 512, 512, 3), "uint8"))
 
 
+POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
+
+
+@pytest.mark.slow  # every day a tiny one is fitted for the tests of the program
 @pytest.mark.parametrize(
     "name, policy, jit_compile",
     [
-        ("ssd300", "mixed_bfloat16", True),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in [
-                ("ssd300", "float32", False),
-                ("ssd300", "float32", True),
-                ("ssd300", "mixed_float16", False),
-                ("ssd300", "mixed_float16", True),
-                ("ssd300", "mixed_bfloat16", False),
-                # The same layers and one level more: all six pass, two are enough.
-                ("ssd512", "float32", False),
-                ("ssd512", "mixed_float16", True),
-            ]
-        ),
+        *itertools.product(["ssd300"], POLICIES, (False, True)),
+        # The same layers and one level more: two are enough.
+        ("ssd512", "float32", False),
+        ("ssd512", "mixed_float16", True),
     ],
 )
 def test_trains_a_step(name, policy, jit_compile):
