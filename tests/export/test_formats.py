@@ -30,10 +30,9 @@ from kerasdense.models.layers import LearnedUpsampling
 CASES = [
     *itertools.product(("segmentation", "classification"), FORMATS, ("float32",)),
     ("detection", "saved_model", "float32"),
-    ("detection", "openvino", "float32"),
     *(
         pytest.param("detection", format, "float32", marks=pytest.mark.slow)
-        for format in ("onnx", "litert")
+        for format in ("onnx", "openvino", "litert")
     ),
     *itertools.product(("segmentation",), FORMATS, ("float16",)),
     ("classification", "saved_model", "float16"),
@@ -93,7 +92,12 @@ def small_fc_densenet():
 @pytest.mark.parametrize(
     "build, format, precision",
     [
-        *itertools.product([small_dilated_model], FORMATS, PRECISIONS),
+        *itertools.product([small_dilated_model], FORMATS, ["float32"]),
+        *(
+            pytest.param(small_dilated_model, format, precision, marks=pytest.mark.slow)
+            for format, precision in itertools.product(FORMATS, PRECISIONS)
+            if precision != "float32"
+        ),
         (dilated_ladder_densenet, "onnx", "float32"),
         *(
             pytest.param(build, format, "float32", marks=pytest.mark.slow)
