@@ -51,6 +51,7 @@ def measured(kerasdense):
     return run
 
 
+@pytest.mark.slow
 def test_export_beside_the_training_graph(small_run, measured):
     result, _ = measured(
         "export", "--run", small_run, "--size", "64x70", "--batch-sizes", "1,3", "--turns", 2
@@ -85,6 +86,7 @@ def test_mistakes_of_export(small_run, kerasdense, arguments, words):
     assert re.search(words, err), err
 
 
+@pytest.mark.slow
 def test_attacks_and_adversarial_training_beside_passes(small_run, measured):
     result, _ = measured(
         "attack", "--run", small_run, "--size", "64x70", "--steps", 3, "--turns", 1

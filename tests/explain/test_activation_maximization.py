@@ -150,6 +150,7 @@ def test_a_class_of_a_classifier_and_of_a_dict_of_logits():
     assert maximize(model, segmentation_class([0, 1]), ascent).end.tolist() == [255, 255]
 
 
+@pytest.mark.slow
 def test_an_anchor_of_ssd_at_its_own_size():
     keras.utils.set_random_seed(0)
     model = ssd300(2, weights=None, width=1 / 16)

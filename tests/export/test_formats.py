@@ -98,7 +98,7 @@ def small_fc_densenet():
             for format, precision in itertools.product(FORMATS, PRECISIONS)
             if precision != "float32"
         ),
-        (dilated_ladder_densenet, "onnx", "float32"),
+        pytest.param(dilated_ladder_densenet, "onnx", "float32", marks=pytest.mark.slow),
         *(
             pytest.param(build, format, "float32", marks=pytest.mark.slow)
             for build, format in itertools.product(

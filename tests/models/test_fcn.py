@@ -78,6 +78,7 @@ def test_images_below_64_pixels_are_refused(atrous):
         atrous(np.zeros((1, 32, 64, 3), "uint8"))
 
 
+@pytest.mark.slow
 def test_fcn_resnet50_with_skips():
     model = fcn_resnet50(3, output_stride=32, skips=(16, 8), weights=None)
     assert head_names(model) == [
