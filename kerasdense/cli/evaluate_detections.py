@@ -42,7 +42,12 @@ import numpy as np
 from kerasdense.cli.arguments import positive
 from kerasdense.data import formats, mot_sequences  # like the metrics light: no TensorFlow, Keras
 from kerasdense.metrics import tables
-from kerasdense.metrics.average_precision import Detections, GroundTruth, voc_average_precision
+from kerasdense.metrics.average_precision import (
+    Detections,
+    GroundTruth,
+    joined,
+    voc_average_precision,
+)
 
 FIGURES = ("ap_area", "ap_11point", "mean_ap_area", "mean_ap_11point")
 COUNTS = ("ground_truth", "detections", "true_positives", "false_positives")
@@ -292,10 +297,12 @@ def measured_sequences(sequences, iou, each=True):
     `each`: with `sequences`, the same of each by its name, null where none of its frames counts.
     """
     starts = np.cumsum([0] + [sequence.frames.stop for sequence in sequences])
-    pooled = [
-        _joined([getattr(sequence, kind) for sequence in sequences], starts)
-        for kind in ("ground_truth", "detections")
-    ]
+    pooled = []
+    for kind in ("ground_truth", "detections"):
+        parts = zip((getattr(sequence, kind) for sequence in sequences), starts)
+        # Frames of one number in two sequences are two images.
+        shifted = [dataclasses.replace(part, images=part.images + start) for part, start in parts]
+        pooled.append(joined(shifted))
     line = measured(MOT_CLASSES, *pooled, iou)
     counts = [sequence.counts() for sequence in sequences]
     line |= {key: sum(each[key] for each in counts) for key in counts[0]}
@@ -351,14 +358,6 @@ def _ground_truth(frames, boxes):
 
 def _detections(frames, boxes, scores):
     return Detections(frames, boxes, np.zeros(len(frames), int), scores)
-
-
-def _joined(parts, starts):
-    """GroundTruth or Detections of sequences as one, whose images differ."""
-    names = [field.name for field in dataclasses.fields(parts[0])]
-    values = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    shifts = np.repeat(starts[: len(parts)], [len(part.images) for part in parts])
-    return type(parts[0])(**values | {"images": values["images"] + shifts})
 
 
 # --- VOC ---------------------------------------------------------------------------------------

@@ -49,6 +49,14 @@ class Detections:
     scores: np.ndarray
 
 
+def joined(parts):
+    """Several `GroundTruth`, or several `Detections`, as one; an image keeps its number."""
+    fields = [field.name for field in dataclasses.fields(parts[0])]
+    return type(parts[0])(
+        *(np.concatenate([getattr(part, field) for part in parts]) for field in fields)
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class VocClassResult:
     """VOC's figures of one class.

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import warnings
 
 import keras
 
@@ -96,7 +97,12 @@ def _is_compiled_by_xla():
 
     try:  # it has no public name
         from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
-    except ImportError:  # another version: as if there were no XLA, which a test would tell
+    except ImportError:
+        warnings.warn(
+            "This version of TensorFlow does not tell what XLA compiles. If it does (--xla on, or "
+            "a GPU), maps may be resized wrongly in some rows: take --xla off.",
+            stacklevel=2,
+        )
         return False
     return GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 

@@ -83,8 +83,8 @@ ROWS = {
             _evaluation("ladder_coarse_fine", "val"),
         ),
         (Figure("mean IoU", None, "val/evaluation.json", "mean_iou"),),
-        "The facts at hand hold no number for this row; ladder/ladder_4x, 72.82 %, begins with "
-        f"ImageNet's weights instead. The {COARSE_EPOCHS} epochs on the coarse labels are ours.",
+        "The facts at hand hold no number for this row; ladder/ladder_4x, 72.82 %, is the same "
+        f"without the fit on coarse labels. Its {COARSE_EPOCHS} epochs are ours.",
     ),
     "ladder/submission": Row(
         "LadderDenseNet on the Cityscapes test server at 2048x1024",

@@ -17,6 +17,7 @@ from kerasdense.metrics.average_precision import (
     Detections,
     GroundTruth,
     coco_average_precision,
+    joined,
     voc_average_precision,
 )
 from kerasdense.metrics.tables import (
@@ -681,14 +682,6 @@ def _check_class_map(class_map, known, classes):
             f"Expected a map from classes of the model, 0 to {known - 1}, to those of the dataset, "
             f"0 to {classes - 1}; received {class_map}."
         )
-
-
-def joined(parts):
-    """GroundTruth or Detections of single images as one."""
-    fields = [field.name for field in dataclasses.fields(parts[0])]
-    return type(parts[0])(
-        *(np.concatenate([getattr(part, field) for part in parts]) for field in fields)
-    )
 
 
 @functools.cache
