@@ -32,7 +32,7 @@ WITHOUT_TENSORFLOW = {
 # A package other than these is known to the rooms named here alone.
 EVERYWHERE = {"kerasdense", "keras", "tensorflow", "numpy", "PIL"} | set(sys.stdlib_module_names)
 KNOWN_TO = {
-    "jax": {"explain", "benchmarks"},  # the other backend: gradients, devices
+    "jax": {"explain", "training", "benchmarks"},  # the other backend: gradients, devices
     "pycocotools": {"metrics"},
     "matplotlib": {"drawing"},
     "rich": {"drawing"},
@@ -44,6 +44,8 @@ KNOWN_TO = {
     "tf2onnx": {"export"},
     "onnx": {"export"},
     "openvino": {"export"},
+    "onnxruntime": {"export"},
+    "nncf": {"export"},
     "google": {"export"},  # protobuf
     "tensorflow_serving": {"export"},
     "torch": {"models", "benchmarks"},  # files of weights; its models measured beside ours

@@ -1,55 +1,117 @@
-"""An exported SavedModel beside the training graph: the Keras model in a tf.function."""
+"""A model's exports beside the Keras model they come from: latency, size on disk, accuracy."""
 
+import dataclasses
 import json
+import statistics
 import tempfile
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
-from kerasdense.benchmarks.turns import in_turns, print_milliseconds, times_as_fast
-from kerasdense.benchmarks.workloads import image_size, logits_alone
+from kerasdense.benchmarks.turns import in_turns, times_as_fast
+from kerasdense.benchmarks.workloads import image_size
+from kerasdense.export import measuring, parity, processor
 from kerasdense.export.artefact import export
+from kerasdense.export.predictor import Predictor
+
+MODEL = "Keras model, float32"  # the first row: as it was fitted, nothing folded
 
 
-def benchmark(model, task, size, batch_sizes, turns):
-    """Prints milliseconds of both for each batch size and how they differ, and its JSON.
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """What accuracy is measured on: a prepared dataset, a split, and of that so many pictures.
 
-    `size`: of the images, for a model that has no size of its own.
-    Raises: ValueError for batches that the export refuses, and as `export.artefact.export`.
+    `limit`: the first ones; None: all.
     """
-    size, network, batches = image_size(model, size), logits_alone(model), []
 
-    @tf.function(input_signature=[tf.TensorSpec(model.input.shape, tf.uint8)])
-    def training_graph(images):
-        return network(images, training=False)
+    builder: object
+    split: str
+    limit: int | None = None
 
+
+def benchmark(model, task, forms, size, batch_sizes, turns, truth=None, calibration=None):
+    """Prints a table for each batch size, a row for the model and for each export; and its JSON.
+
+    All answer the signature `serving_default`: label maps, boxes or probabilities.
+
+    Args:
+        forms: of `signatures.Form`; one that is refused is told with the reason and left out.
+        size: of the images, for a model that has no size of its own.
+        truth: a `Truth`; None: accuracy is not measured.
+        calibration: a function of a form to a `calibration.Calibration`, for int8.
+
+    Raises: ValueError for batches that the exports do not take.
+    """
+    print(processor.description())
+    size, results = image_size(model, size), []
     with tempfile.TemporaryDirectory() as directory:
-        version = export(model, task, Path(directory) / model.name)
-        exported = tf.saved_model.load(str(version)).signatures["raw"]
+        rows = _exported(model, task, forms, Path(directory), calibration)
+        accuracies = _accuracies(model, task, rows, truth) if truth else {}
+        if truth:
+            pictures = f"the first {truth.limit} pictures" if truth.limit else "all pictures"
+            name = truth.builder.name
+            print(f"accuracy: {task.accuracy} of {pictures} of {name}, split {truth.split}")
+        callers = {MODEL: parity.Reference(model, task), **rows}
         for batch_size in batch_sizes:
             print(f"{model.name}, batch of {batch_size}, {size[0]}x{size[1]}")
             images = np.random.default_rng(0).integers(0, 256, (batch_size, *size, 3), np.uint8)
-            try:
-                measured = _compared(training_graph, exported, tf.constant(images), turns)
-            except tf.errors.InvalidArgumentError as error:  # the limits of an export
-                raise ValueError(f"The exported model refuses the batch: {error}") from error
-            batches.append({"batch_size": batch_size, **measured})
-    print(json.dumps({"model": model.name, "size": size, "batches": batches}))
+            seconds = in_turns(
+                {name: lambda each=each: each.predict(images) for name, each in callers.items()},
+                turns,
+            )
+            _print_rows(seconds, rows, accuracies)
+            results.append(
+                {
+                    "batch_size": batch_size,
+                    "milliseconds": {
+                        name: 1000 * statistics.median(times) for name, times in seconds.items()
+                    },
+                }
+            )
+    print(
+        json.dumps({"model": model.name, "size": size, "accuracy": accuracies, "batches": results})
+    )
 
 
-def _compared(training_graph, exported, images, turns):
-    """Prints and returns times, their ratio and the difference of the outputs for one batch."""
-    alternatives = {
-        "training graph": lambda: training_graph(images).numpy(),
-        "exported": lambda: next(iter(exported(images=images).values())).numpy(),
-    }
-    # The export first: it says why it refuses an input that the training graph fails on.
-    after, before = alternatives["exported"](), alternatives["training graph"]()
-    difference = float(np.max(np.abs(after - before)) / np.max(np.abs(before)))
-    seconds = in_turns(alternatives, turns)
-    medians = print_milliseconds(seconds)
-    ratio = times_as_fast("exported", "training graph", seconds)
-    print(f"{'times as fast':<18} {ratio:8.2f}")
-    print(f"{'largest difference':<18} {difference:8.1e}")
-    return {"milliseconds": medians, "ratio": ratio, "largest_relative_difference": difference}
+def _exported(model, task, forms, directory, calibration):
+    """The Predictor of each form, {label: Predictor}."""
+    rows = {}
+    for form in forms:
+        label = f"{form.format}, {form.precision}"
+        try:
+            fitted_to = calibration(form) if form.precision == "int8" and calibration else None
+            version = export(model, task, directory / label, form, calibration=fitted_to)
+        except (ValueError, ImportError) as error:
+            print(f"{label}: left out. {error}")
+        else:
+            rows[label] = Predictor(version)
+    return rows
+
+
+def _accuracies(model, task, rows, truth):
+    """What `Task.accuracy` says of the model and of its exports, {label: number from 0 to 1}."""
+    samples = measuring.first(
+        task.eval_batches(truth.builder, truth.split, task.image_size_of(model)), truth.limit
+    )
+    found = {MODEL: task.evaluate(model, samples, worst=0, verbose=0).result}
+    for label, predictor in rows.items():
+        measured = measuring.evaluate(
+            predictor, truth.builder, truth.split, truth.limit, worst=0, verbose=0
+        )
+        found[label] = measured.result
+    return {label: result[task.accuracy] for label, result in found.items()}
+
+
+def _print_rows(seconds, rows, accuracies):
+    width = max(map(len, seconds))
+    heading = f"{'':<{width}}  {'a call':>10}  {'1st / this':>10}  {'on disk':>9}"
+    print(heading + ("  accuracy" if accuracies else ""))
+    for name, times in seconds.items():
+        size = f"{_mebibytes(rows[name].directory):.1f} MiB" if name in rows else "-"
+        line = f"{name:<{width}}  {1000 * statistics.median(times):>7.1f} ms"
+        line += f"  {times_as_fast(name, MODEL, seconds):>10.2f}  {size:>9}"
+        print(line + (f"  {100 * accuracies[name]:.2f} %" if accuracies else ""))
+
+
+def _mebibytes(folder):
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20

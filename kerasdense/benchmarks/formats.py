@@ -23,7 +23,6 @@ from kerasdense.export.signatures import Form
 from kerasdense.tasks.base import reason
 
 CLASSES = 21
-PRECISIONS = ("float32", "float16")
 # Standard deviations of the outputs of a fitted model, roughly.
 LOGITS_DEVIATION = 3.0  # confidences then go from 1 / C to 1
 OFFSETS_DEVIATION = 1.0  # of encoded boxes, as the variances mean it
@@ -31,9 +30,9 @@ OFFSETS = 4  # of the output of a detector, the last
 LONGEST_CELL = 160  # characters
 
 
-def benchmark(named, formats, turns):
-    """Prints the table of models (of `NamedModel`) and formats; the exit status."""
-    forms = [Form(format, precision) for format in formats for precision in PRECISIONS]
+def benchmark(named, formats, precisions, turns):
+    """Prints the table of models (of `NamedModel`), formats and precisions; the exit status."""
+    forms = [Form(format, precision) for format in formats for precision in precisions]
     print(f"| model | {' | '.join(f'{form.format} {form.precision}' for form in forms)} |")
     print("|---" * (1 + len(forms)) + "|")
     failed = False

@@ -4,6 +4,8 @@ All of it is TensorFlow, which is imported where it is used.
 B batch, A anchors, C classes, K candidates, D detections.
 """
 
+import numpy as np
+
 from kerasdense.boxes import geometry
 
 # Liu et al. 2016, sec. 2.4 (inference) and 3.1
@@ -21,7 +23,7 @@ def decode_detections(raw, anchors, portable=False):
             encoded offsets. A NumPy array, or a tensor of TensorFlow.
         anchors: float32 [A, 4] of the model, see `models.ssd.anchors_of`.
         portable: use only operations that XLA and the converters for other runtimes know. The
-            same detections (those of equal score may change places) at a third of the speed.
+            same detections (of those of equal score others may be taken), somewhat slower.
 
     Returns a dict of tensors, best scores first, zeros after the last detection:
         `boxes` float32 [B, 200, 4], xyxy relative to the image and inside it; `scores` float32
@@ -64,22 +66,41 @@ def _suppress(found, scores):
 
 
 def _suppress_portably(found, scores):
-    """The same by operations that every converter and XLA take."""
+    """The same by operators that every converter and XLA take.
+
+    What all runtimes have suppresses boxes of a single class, so classes take turns.
+    """
     import tensorflow as tf
 
     classes, candidates = scores.shape[1:]
     found = tf.reshape(found, [-1, candidates, 4])  # [B C, K, 4]
     scores = tf.reshape(scores, [-1, candidates])  # [B C, K]
-    kept, counts = tf.image.non_max_suppression_padded(
-        found,
-        scores,
-        max_output_size=candidates,
-        iou_threshold=OVERLAP,
-        score_threshold=LEAST_SCORE,
-        pad_to_max_output_size=True,
-        sorted_input=True,
-        canonicalized_coordinates=True,
-    )  # [B C, K], [B C]
+    # LiteRT keeps a box without area again and again: these get a square outside the image each,
+    # so that they too suppress nothing.
+    left = 2 + 2 * np.arange(candidates, dtype=np.float32)
+    squares = np.stack([left, 0 * left, left + 1, 0 * left + 1], axis=-1)  # [K, 4]
+    boxes = tf.where(geometry.area(found)[..., None] > 0, found, squares)
+
+    def suppress(of_class):
+        # Not by `tf.image`, whose padded one is a loop of TensorFlow's own, and whose other one has
+        # as many outputs as there are: LiteRT pads these nevertheless.
+        return tf.raw_ops.NonMaxSuppressionV4(
+            boxes=of_class[0],
+            scores=of_class[1],
+            max_output_size=candidates,
+            iou_threshold=OVERLAP,
+            score_threshold=LEAST_SCORE,
+            pad_to_max_output_size=True,
+        )
+
+    if scores.shape[0] is None:
+        types = tf.TensorSpec([candidates], tf.int32), tf.TensorSpec([], tf.int32)
+        kept, counts = tf.map_fn(
+            lambda of_class: tuple(suppress(of_class)), (boxes, scores), fn_output_signature=types
+        )  # [B C, K], [B C]
+    else:  # no loop, on which the calibration of LiteRT files in int8 fails
+        each = [suppress(of_class) for of_class in zip(tf.unstack(boxes), tf.unstack(scores))]
+        kept, counts = (tf.stack(column) for column in zip(*each))
     padding = tf.range(candidates) >= counts[:, None]
     scores = tf.where(padding, 0.0, tf.gather(scores, kept, batch_dims=1))
     found = tf.gather(found, kept, batch_dims=1)

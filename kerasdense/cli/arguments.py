@@ -4,7 +4,9 @@ import argparse
 import contextlib
 import difflib
 
-PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16", "auto")  # of training
+COMPUTING = ("auto", "float32", "bfloat16")  # of prediction
+AUTO_HELP = "auto: what the processor or GPU computes fast, which is printed with its reason"
 CHECKPOINTS = ("best", "last")
 LISTS = ("blocks", "layers", "pyramid", "skips")  # arguments of models that hold several numbers
 XLA = ("auto", "on", "off")

@@ -507,11 +507,11 @@ def of_dataset(job, to_fit=False):
         trained_on = run_folder.check_measured(
             job.facts, builder, name, split, arguments.allow_trained
         )
-    batches = judge.task.eval_batches(judge.model, builder, split)
+    warped, least = judge.task.image_size_of(judge.model), minimum_side(judge.model)
+    batches = judge.task.eval_batches(builder, split, warped)
     count = min(builder.info.splits[split].num_examples, arguments.limit or np.inf)
     source = builder.builder_config.source
     files = overlap.images_in(source, split) if source else None
-    warped, least = judge.task.image_size_of(judge.model), minimum_side(judge.model)
 
     def read():
         for sample in batches.unbatch().take(count).as_numpy_iterator():

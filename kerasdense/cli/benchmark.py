@@ -34,6 +34,7 @@ from kerasdense.cli.arguments import (
     some_of,
 )
 from kerasdense.cli.export import FORMATS
+from kerasdense.cli.export import PRECISIONS as EXPORT_PRECISIONS
 
 # Of Kreso et al., 2017: DenseNet 32x, Dilated 8x DenseNet 4x, LadderDenseNet 4x.
 PAPER = (
@@ -172,15 +173,38 @@ def evaluation(arguments):
 
 
 def export(arguments):
-    """Milliseconds of a batch through the training graph and through its export.
+    """Milliseconds, size and accuracy of a model's exports, beside the Keras model.
 
-    That is the Keras model in a tf.function, and the signature `raw` of the SavedModel that
-    kerasdense export makes of it, for each batch size; and the largest difference of their outputs
-    relative to the largest output. A detector has its own image size.
+    All answer what serving_default does: label maps, boxes or probabilities of a batch of uint8
+    pictures, which a detector warps to its own size. Each format and precision asked for is a row;
+    what a format refuses is told with the reason. Of a --run the accuracy is measured, too, on its
+    validation split or the first --images of it.
     """
     from kerasdense.benchmarks.export import benchmark
+    from kerasdense.export.signatures import Form
 
-    benchmark(*_loaded(arguments), arguments.size, arguments.batch_sizes, arguments.turns)
+    model, task = _loaded(arguments)
+    forms = [
+        Form(format, precision)
+        for format in arguments.formats
+        for precision in arguments.precisions
+    ]
+    truth = _truth(arguments) if arguments.run else None
+    benchmark(model, task, forms, arguments.size, arguments.batch_sizes, arguments.turns, truth)
+
+
+def _truth(arguments):
+    """What the accuracy of exports is measured on; None where it cannot be read, which is told."""
+    from kerasdense.benchmarks.export import Truth
+    from kerasdense.training import run_folder
+
+    facts = run_folder.read_run(arguments.run)
+    try:
+        builder, _ = run_folder.load_dataset(facts, None, arguments.source, arguments.prepared_dir)
+    except (ValueError, OSError) as error:
+        print(f"No accuracy is measured: {error}")
+        return None
+    return Truth(builder, run_folder.validation_split(facts), arguments.images)
 
 
 def attack(arguments):
@@ -211,7 +235,7 @@ def formats(arguments):
     """
     from kerasdense.benchmarks.formats import benchmark
 
-    return benchmark(arguments.models, arguments.formats, arguments.turns)
+    return benchmark(arguments.models, arguments.formats, arguments.precisions, arguments.turns)
 
 
 def _schedule(arguments):
@@ -340,8 +364,19 @@ def _add_evaluation(parser):
 
 def _add_export(parser):
     _add_run_or_model(parser)
+    _add_formats_and_precisions(parser)
     _add_batch_sizes(parser, (1, 8))
     _add_count(parser, "--turns", 10, "turns that count")
+    parser.add_argument(
+        "--images",
+        type=positive(int),
+        metavar="N",
+        help="of the validation split of a --run, whose accuracy is measured (default: all)",
+    )
+    parser.add_argument("--source", help="the folder of its dataset (default: the run's own)")
+    parser.add_argument(
+        "--prepared-dir", help="where its prepared form is kept (default: the run's own)"
+    )
 
 
 def _add_attack(parser):
@@ -352,9 +387,15 @@ def _add_attack(parser):
 
 def _add_formats(parser):
     _add_models(parser, EXPORTED)
-    _add_some(parser, "--formats", FORMATS, "of the exports")
-    parser.set_defaults(formats=FORMATS)
+    _add_formats_and_precisions(parser)
+    parser.set_defaults(precisions=("float32", "float16"))
     _add_count(parser, "--turns", 5, "turns that count")
+
+
+def _add_formats_and_precisions(parser):
+    _add_some(parser, "--formats", FORMATS, "of the exports")
+    _add_some(parser, "--precisions", EXPORT_PRECISIONS, "of the exports")
+    parser.set_defaults(formats=FORMATS)
 
 
 def _add_run_or_model(parser):

@@ -1,6 +1,7 @@
-"""Measures a fitted model on a split of a dataset.
+"""Measures a fitted or exported model on a split of a dataset.
 
     kerasdense evaluate --run runs/camvid
+    kerasdense evaluate --saved-model saved_models/camvid_onnx --source CamVid
     kerasdense evaluate --run runs/camvid --split test --scales 0.75,1,1.25 --flip
     kerasdense evaluate --run runs/voc --dataset mot15 --source MOT15 --map person=pedestrian
 
@@ -13,6 +14,14 @@ The dataset is the run's own, and the split that of its validation, unless other
 dataset, split, map of classes, checkpoint and way of averaging has a folder of its own below
 RUN/evaluation.
 
+--saved-model measures an export of any format with its own runtime, on the pictures and by the
+rules of --run: the numbers agree up to rounding. (A run that was fitted in bfloat16 is measured in
+it; --precision float32 measures what an export in float32 is made of.) It does not know where the
+files of a dataset lie, so that --source is needed; results go below VERSION/evaluation. An export
+that is fixed to a size takes pictures of that size alone; for a detector or a classifier they are
+warped to it, and by the export once more to the network's. Whether it was trained on the pictures
+is told by their names, and of exports of before unknown.
+
 --map measures a detector on a dataset of other classes: left of = a class of the run, right of it
 one of the dataset. Detections of classes that map to nothing are left out, and counted. Where
 several classes map to one, an anchor's score is the sum of theirs. A class of the dataset that
@@ -21,14 +30,18 @@ of the dataset.
 """
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from kerasdense.cli.arguments import (
+    AUTO_HELP,
     CHECKPOINTS,
+    COMPUTING,
     add_checkpoint,
     add_dataset,
     add_measured_split,
@@ -44,6 +57,13 @@ LONGEST_VALUES = 40  # letters of --mask-values, or --map, in the name of a fold
 FLAGS = {"scales": "--scales", "flip": "--flip", "class_map": "--map"}
 AVERAGED, MAPPED = "only label maps are averaged over passes", "only classes of boxes are mapped"
 REASONS = {"scales": AVERAGED, "flip": AVERAGED, "class_map": MAPPED}
+# Why an export has none of these.
+OF_RUNS = {
+    "--scales": "it answers labels, while the probabilities of the passes are averaged",
+    "--flip": "it answers labels, while the probabilities of the passes are averaged",
+    "--map": "classes are mapped before boxes are suppressed, which it does itself",
+    "--checkpoint": "it holds one model alone",
+}
 TRAINED_ON = {
     True: ", which the run was trained on",
     False: "",
@@ -53,7 +73,14 @@ TRAINED_ON = {
 
 
 def add_arguments(parser):
-    add_run(parser)
+    model = parser.add_mutually_exclusive_group(required=True)
+    add_run(model, required=False)
+    model.add_argument(
+        "--saved-model",
+        type=Path,
+        metavar="EXPORT",
+        help="an export of any format: NAME (newest version) or NAME/VERSION",
+    )
     add_checkpoint(parser)
     add_dataset(parser, required=False)
     add_measured_split(parser)
@@ -78,10 +105,19 @@ def add_arguments(parser):
         type=positive(int),
         metavar="N",
         help="images measured at once, padded to the largest where their sizes differ (default: "
-        f"{BATCH_SIZE} where the model has an image size of its own, else 1)",
+        f"{BATCH_SIZE} where a run's model has an image size of its own, else 1, or the batch that "
+        "an export is fixed to)",
     )
     parser.add_argument(
-        "--output", type=Path, help="folder (default: RUN/evaluation/DATASET_SPLIT)"
+        "--precision",
+        choices=COMPUTING,
+        help="what the network computes in, of exports openvino alone leaves a choice; "
+        f"{AUTO_HELP} (default: what a run was fitted in, of an export its own)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="folder (default: evaluation/DATASET_SPLIT below the run, or the export's version)",
     )
 
 
@@ -95,12 +131,26 @@ def class_pairs(text):
     return tuple(pairs)
 
 
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What is measured: a fitted model or an export.
+
+    `path`: its folder; `origin`: what evaluation.json says of it; `facts`: of the run, see
+    `run_folder.read_run`; `measure`: `(task, builder, split, options) -> Evaluation`.
+    """
+
+    path: Path
+    origin: dict
+    facts: dict
+    measure: Callable
+
+
 def run(arguments):
     from kerasdense import tasks
-    from kerasdense.drawing import charts, pictures
     from kerasdense.training import run_folder
 
-    model, facts = run_folder.load_run(arguments.run, f"{arguments.checkpoint}.keras")
+    measured = _exported(arguments) if arguments.saved_model else _fitted(arguments)
+    facts = measured.facts
     task = tasks.of_run(facts)
     options = _options(arguments, task)
     builder, name = run_folder.load_dataset(
@@ -111,52 +161,122 @@ def run(arguments):
         arguments.mask_values,
         same_classes=False,
     )
-    class_names, palette = task.classes(builder)
-    if arguments.map:
-        known = list(facts["dataset"]["class_names"])
-        options["class_map"] = _class_map(arguments.map, known, class_names, name)
-        theirs = {"class_names": class_names, "palette": palette}
-        task = tasks.of_run(facts | {"dataset": facts["dataset"] | theirs})
-        names = {known[old]: class_names[new] for old, new in options["class_map"].items()}
-    else:
-        names = {}
-        cure = _map_cure(facts["dataset"]["class_names"], class_names, task)
-        run_folder.check_classes(facts, class_names, name, cure)
+    task, class_map = _of_classes(task, arguments, facts, builder, name, options)
     split = arguments.split or run_folder.validation_split(facts, arguments.dataset)
     trained_on = run_folder.check_measured(facts, builder, name, split, arguments.allow_trained)
-    own = facts["dataset"].get("source") if name == facts["dataset"]["name"] else None
-    source = str(Path(arguments.source).resolve()) if arguments.source else own
+    data, parts = _data(arguments, facts, name, split, class_map)
+    folder = _folder_name(parts, options)
+    output = arguments.output or measured.path / "evaluation" / folder
+    output.mkdir(parents=True, exist_ok=True)  # fails now rather than after the evaluation
+    print(f"{measured.path} on {name}, split {split}{TRAINED_ON[trained_on]}")
+    if class_map:
+        print("classes: " + ", ".join(f"{old} -> {new}" for old, new in class_map.items()))
+    task.check_data(builder, split)
+    evaluation = measured.measure(task, builder, split, options)
+    print(task.table(evaluation.result))
+    _write(output, task, data | {"trained_on": trained_on} | measured.origin, evaluation)
+
+
+def _fitted(arguments):
+    """The `Measured` of --run."""
+    from kerasdense.training import run_folder
+
+    model, facts = run_folder.load_run(arguments.run, f"{arguments.checkpoint}.keras")
+    origin = {"run": str(arguments.run), "checkpoint": arguments.checkpoint}
+    if arguments.precision:
+        from kerasdense.export.signatures import in_precision
+        from kerasdense.training import devices
+
+        precision = devices.policy(arguments.precision).removeprefix("mixed_")
+        model, origin["precision"] = in_precision(model, precision), precision
+
+    def measure(task, builder, split, options):
+        size = task.image_size_of(model)
+        batch_size = arguments.batch_size or (BATCH_SIZE if size else 1)
+        samples = task.eval_batches(builder, split, size, batch_size)
+        return task.evaluate(model, samples, **options)
+
+    return Measured(arguments.run, origin, facts, measure)
+
+
+def _exported(arguments):
+    """The `Measured` of --saved-model."""
+    from kerasdense.export import measuring
+    from kerasdense.export.predictor import Predictor
+    from kerasdense.training import run_folder
+
+    asked = {
+        "--scales": tuple(arguments.scales) != (1.0,),
+        "--flip": arguments.flip,
+        "--map": arguments.map,
+        "--checkpoint": arguments.checkpoint != CHECKPOINTS[0],
+    }
+    for flag, is_asked in asked.items():
+        if is_asked:
+            raise ValueError(
+                f"{flag} is not for an export (--saved-model): {OF_RUNS[flag]}. Give the --run."
+            )
+    served = Predictor(arguments.saved_model, arguments.precision)
+    if arguments.precision == "auto":
+        print(f"precision {served.precision}: {served.reason}")
+    origin = {
+        "export": str(served.directory),
+        "format": served.format,
+        "precision": served.facts["precision"],
+        "computed_in": served.precision,
+    }
+
+    def measure(task, builder, split, options):
+        return measuring.evaluate(served, builder, split, batch_size=arguments.batch_size)
+
+    return Measured(served.directory, origin, run_folder.exported_facts(served.facts), measure)
+
+
+def _of_classes(task, arguments, facts, builder, name, options):
+    """The task with the classes of the dataset, and --map by names: {the run's: the dataset's}.
+
+    The map by indices goes into `options`. Raises: ValueError where the classes are others.
+    """
+    from kerasdense import tasks
+    from kerasdense.training import run_folder
+
+    class_names, palette = task.classes(builder)
+    known = list(facts["dataset"]["class_names"])
+    if not arguments.map:
+        cure = "" if arguments.saved_model else _map_cure(known, class_names, task)
+        run_folder.check_classes(facts, class_names, name, cure)
+        return task, {}
+    options["class_map"] = _class_map(arguments.map, known, class_names, name)
+    theirs = {"class_names": class_names, "palette": palette}
+    task = tasks.of_run(facts | {"dataset": facts["dataset"] | theirs})
+    return task, {known[old]: class_names[new] for old, new in options["class_map"].items()}
+
+
+def _data(arguments, facts, name, split, class_map):
+    """What evaluation.json says of the data, and the parts of the name of the result's folder."""
     is_own = name == facts["dataset"]["name"]
+    own = facts["dataset"].get("source") if is_own else None
+    source = str(Path(arguments.source).resolve()) if arguments.source else own
     own_values = list(facts["dataset"].get("mask_values") or ()) if is_own else []
     values = list(arguments.mask_values or own_values)
-    origin = {
-        "dataset": name,
-        "source": source,
-        "mask_values": values or None,
-        "split": split,
-        "trained_on": trained_on,
-        "run": str(arguments.run),
-        "checkpoint": arguments.checkpoint,
-    }
-    if names:
-        origin["class_map"] = names
+    data = {"dataset": name, "source": source, "mask_values": values or None, "split": split}
     parts = [name, *([Path(source).name] if source != own else []), split]
     if values != own_values:
         parts += ["values", _short("_".join(map(str, values)))]
-    if names:
-        parts += ["map", _short("+".join(f"{old}-{new}" for old, new in names.items()))]
+    if class_map:
+        data["class_map"] = class_map
+        parts += ["map", _short("+".join(f"{old}-{new}" for old, new in class_map.items()))]
     if arguments.checkpoint != CHECKPOINTS[0]:
         parts.append(arguments.checkpoint)
-    output = arguments.output or arguments.run / "evaluation" / _folder_name(parts, options)
-    output.mkdir(parents=True, exist_ok=True)  # fails now rather than after the evaluation
-    print(f"{arguments.run} on {name}, split {split}{TRAINED_ON[trained_on]}")
-    if names:
-        print("classes: " + ", ".join(f"{old} -> {new}" for old, new in names.items()))
-    task.check_data(builder, split)
-    batch_size = arguments.batch_size or (BATCH_SIZE if task.image_size_of(model) else 1)
-    samples = task.eval_batches(model, builder, split, batch_size)
-    evaluation = task.evaluate(model, samples, **options)
-    print(task.table(evaluation.result))
+    if arguments.precision:
+        parts.append(arguments.precision)
+    return data, parts
+
+
+def _write(output, task, origin, evaluation):
+    """Writes evaluation.json, the charts and the worst pictures, and says so."""
+    from kerasdense.drawing import charts, pictures
+
     result = json.dumps(origin | evaluation.result, indent=2)
     (output / "evaluation.json").write_text(result + "\n")
     for chart, figure in task.charts(evaluation).items():

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kerasdense import recipes
 from kerasdense.cli.arguments import (
+    AUTO_HELP,
     PRECISIONS,
     XLA,
     XLA_HELP,
@@ -98,7 +99,10 @@ def _add_shared(parser, recipe):
         help="learning rate of the pretrained weights, as a multiple of --learning-rate",
     )
     parser.add_argument(
-        "--precision", choices=PRECISIONS, default="float32", help="what layers compute in"
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help=f"what layers compute in; {AUTO_HELP}",
     )
     parser.add_argument("--xla", choices=XLA, default="auto", help=XLA_HELP)
     parser.add_argument(

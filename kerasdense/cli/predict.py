@@ -29,7 +29,14 @@ import errno
 import sys
 from pathlib import Path
 
-from kerasdense.cli.arguments import CHECKPOINTS, add_checkpoint, add_run
+from kerasdense.cli.arguments import (
+    AUTO_HELP,
+    CHECKPOINTS,
+    COMPUTING,
+    add_checkpoint,
+    add_run,
+    positive,
+)
 
 
 def add_arguments(parser):
@@ -48,6 +55,18 @@ def add_arguments(parser):
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument(
         "--score", type=float, default=0.5, help="of the boxes or labels that are drawn, at least"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=COMPUTING,
+        help=f"what the network computes in; {AUTO_HELP} (default: float32 of a run; of an export "
+        "its own)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=positive(int),
+        metavar="N",
+        help="that compute, at most (default: as many as there are cores)",
     )
     parser.add_argument(
         "--cityscapes-ids", action="store_true", help="also what the Cityscapes server takes"
@@ -142,7 +161,9 @@ def _exported(arguments):
     from kerasdense.export.predictor import Predictor
     from kerasdense.tasks.base import reason
 
-    served = Predictor(arguments.saved_model)
+    served = Predictor(arguments.saved_model, arguments.precision, arguments.threads)
+    if arguments.precision == "auto":
+        print(f"precision {served.precision}: {served.reason}")
 
     def predict(images):
         try:
@@ -162,13 +183,18 @@ def _fitted(arguments):
     import tensorflow as tf
 
     from kerasdense import tasks
-    from kerasdense.export.signatures import serve
+    from kerasdense.export import predictor
+    from kerasdense.export.signatures import Form, serve
     from kerasdense.tasks.base import reason
-    from kerasdense.training import run_folder
+    from kerasdense.training import devices, run_folder
 
+    if arguments.threads:
+        predictor.limit_threads(tf, arguments.threads)
     model, facts = run_folder.load_run(arguments.run, f"{arguments.checkpoint}.keras")
     task = tasks.of_run(facts)
-    served = serve(model, task)  # what the SavedModel holds, so both ways agree
+    precision = devices.policy(arguments.precision or "float32").removeprefix("mixed_")
+    # What the SavedModel holds, so that both ways agree.
+    served = serve(model, task, Form(precision=precision))
 
     def predict(images):
         try:

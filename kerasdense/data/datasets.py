@@ -82,7 +82,10 @@ def load(name, source=None, prepared_dir=None, mask_values=None):
             raise ValueError(f"{dataset} is generated and takes no source; received '{source}'.")
         return preparation.prepare(ToyStreets, config, None, ToyStreets.fingerprint(), prepared_dir)
     if source is None:
-        raise ValueError(f"{dataset} needs a source folder (source, --source).")
+        raise ValueError(
+            f"{dataset} needs a source folder (source, --source), received none. A run remembers "
+            f"where its own lies, an export does not."
+        )
     found = builder_class.find(source, config)
     if mask_values is not None:
         found = _with_mask_values(found, tuple(mask_values))

@@ -3,6 +3,7 @@
 An artefact is a version folder, in the layout of TensorFlow Serving: NAME/1, NAME/2, ...
 """
 
+import dataclasses
 import errno
 import functools
 import importlib.util
@@ -26,7 +27,7 @@ UNFINISHED = ".unfinished_"  # beginning of the name of a folder that is no vers
 WARMUP_SIZE = (320, 320)  # of warm-up requests where any size is served
 
 
-def export(model, task, directory, form=Form(), run=None, check=None):
+def export(model, task, directory, form=Form(), run=None, check=None, calibration=None):
     """Write `model` as an artefact into the next free version folder DIRECTORY/1, /2, ...
 
     It is written aside, loaded, compared with the model, and only then renamed: a server never
@@ -38,11 +39,13 @@ def export(model, task, directory, form=Form(), run=None, check=None):
         directory: the folder of the versions.
         form: `signatures.Form`. A SavedModel has all signatures of the task, the other formats
             `serving_default` alone. In float16 SavedModel and ONNX compute in it; OpenVINO and
-            LiteRT keep the weights in it and compute as their device can.
+            LiteRT keep the weights in it and compute as their device can. In bfloat16 SavedModel
+            and OpenVINO compute, in int8 all but SavedModel.
         run: JSON-like facts about the training, kept in the artefact's model.json.
         check: a function of the Predictor of what was written, which raises ValueError if it is
             not to be published. By default it is `parity.check` on a random picture. Where the
             format's runtime is not installed nothing is checked, and a line says so.
+        calibration: `calibration.Calibration`, the pictures that int8 is fitted to.
 
     Returns the version folder, a Path.
 
@@ -52,7 +55,7 @@ def export(model, task, directory, form=Form(), run=None, check=None):
     missing; OSError if it cannot be written.
     """
     directory = Path(directory)
-    _check(form, task)
+    _check(form, task, calibration)
     task.check_model(model)
     if (directory / "assets").exists():
         raise ValueError(
@@ -61,12 +64,12 @@ def export(model, task, directory, form=Form(), run=None, check=None):
         )
     if directory.exists() and not directory.is_dir():
         raise ValueError(f"{directory} is a file: expected a folder, or a name for a new one.")
-    formats.require(form.format)
+    formats.require(form)
     format = formats.FORMATS[form.format]
-    computing = "float32" if format.converts_precision else form.precision
-    served = serve(
-        model, task, Form(form.format, computing, form.batch_size, form.size), format.portable
-    )
+    computing = form.precision if form.precision in format.rebuilt_in else "float32"
+    batch_size = form.batch_size if format.keeps_batch else None
+    rebuilt = dataclasses.replace(form, precision=computing, batch_size=batch_size)
+    served = serve(model, task, rebuilt, format.portable)
     names = served.names[:1] if format.portable else served.names
     functions = {name: getattr(served, name).get_concrete_function() for name in names}
     facts = {
@@ -75,9 +78,10 @@ def export(model, task, directory, form=Form(), run=None, check=None):
         "task": task.name,
         "name": model.name,
         "precision": form.precision,
+        "xla": form.xla,
         "class_names": task.class_names,
         "palette": np.asarray(task.palette).tolist(),
-        "input": _input_contract(form, task),
+        "input": _input_contract(form, task, model),
         "signatures": {name: _specification(functions[name]) for name in names},
         "postprocessing": task.postprocessing(),
         "run": run,
@@ -92,7 +96,7 @@ def export(model, task, directory, form=Form(), run=None, check=None):
     with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=directory) as aside:
         finished = Path(aside) / "model"
         try:
-            format.write(served, functions, finished, form.precision)
+            format.write(served, functions, finished, form.precision, calibration)
         except tf.errors.OpError as error:  # what TensorFlow makes of a full disk
             raise OSError(f"Cannot write the export into {directory}: {reason(error)}") from error
         except (ValueError, OSError):
@@ -156,8 +160,9 @@ def _write_warmup(directory, model_name, names, form):
     write_warmup_requests(directory / REQUESTS, inputs, model_name)
 
 
-def _input_contract(form, task):
+def _input_contract(form, task, model):
     height, width = form.size or (None, None)
+    warped = task.image_size_of(model)
     return {
         "dtype": "uint8",
         "layout": "BHWC",
@@ -165,6 +170,7 @@ def _input_contract(form, task):
         "batch_size": form.batch_size,
         "height": height,
         "width": width,
+        "image_size": warped and list(warped),
         "minimum_side": smallest_side(task),
         "padded_side": task.minimum_side if task.pads_images else 1,
         "maximum_pixels": task.maximum_pixels,
@@ -188,10 +194,29 @@ def _versions(directory):
     return [int(path.name) for path in directory.iterdir() if path.name.isdecimal()]
 
 
-def _check(form, task):
+def _check(form, task, calibration):
     if form.format not in formats.FORMATS:
         raise ValueError(
             f"format: expected one of {tuple(formats.FORMATS)}, received {form.format!r}."
+        )
+    refused = formats.FORMATS[form.format].refused
+    if form.precision in refused:
+        known = formats.FORMATS.items()
+        taking = [name for name, each in known if form.precision not in each.refused]
+        raise ValueError(
+            f"There is no {form.format} in {form.precision}: {refused[form.precision]}. Choose "
+            f"another precision, or one of the formats {', '.join(taking)}."
+        )
+    fixed = formats.FORMATS[form.format].fixed
+    if form.precision in fixed and not (form.batch_size and form.size):
+        raise ValueError(
+            f"{form.format} in {form.precision} needs a fixed batch size and size (--batch-size, "
+            f"--size): {fixed[form.precision]}."
+        )
+    if form.precision == "int8" and calibration is None:
+        raise ValueError(
+            "An export in int8 is fitted to pictures, received none. Give some that are like those "
+            "it is for (--calibration)."
         )
     if form.size is not None and min(form.size) < smallest_side(task):
         raise ValueError(

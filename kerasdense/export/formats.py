@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from kerasdense.export import quantization
 from kerasdense.export.predictor import FILES
 
 OPSET = 18  # of ONNX, the highest that tf2onnx writes
@@ -20,39 +21,52 @@ class Format:
     """A format of artefacts.
 
     Attributes:
-        write: `(served, functions, directory, precision)`; `served` is a `signatures.serve`,
-            `functions` {name: its tf.ConcreteFunction}; the directory is to be made.
+        write: `(served, functions, directory, precision, calibration)`; `served` is a
+            `signatures.serve`, `functions` {name: its tf.ConcreteFunction}; the directory is to be
+            made; `calibration`: a `calibration.Calibration` for int8, else None.
         packages: that the conversion imports, installed by the extra of the format's name.
         portable: whether `serving_default` alone is written, of operations that converters know.
-        converts_precision: whether the writer shortens the weights itself, and the artefact
-            computes as its device can.
+        rebuilt_in: the precisions that the network is rebuilt in before it is written; for the
+            others the writer converts it.
+        refused: why there is no export in some precisions, {precision: reason}.
+        fixed: why batch size and size must be fixed in some precisions, {precision: reason}.
+        keeps_batch: whether a fixed batch size stands in the file; else only the Predictor knows it.
+        quantizers: that int8 needs beside `packages`, installed by the extra `int8`.
     """
 
     write: Callable
     packages: tuple = ()
     portable: bool = True
-    converts_precision: bool = False
+    rebuilt_in: tuple = ("float32",)
+    refused: dict = dataclasses.field(default_factory=dict)
+    fixed: dict = dataclasses.field(default_factory=dict)
+    keeps_batch: bool = True
+    quantizers: tuple = ()
 
 
 class ConversionError(ValueError):
     """A converter failed on a model."""
 
 
-def require(format):
-    """Raises ImportError where a package that `format` needs is not installed."""
-    for package in FORMATS[format].packages:
+def require(form):
+    """Raises ImportError where a package that a `signatures.Form` needs is not installed."""
+    format = FORMATS[form.format]
+    needed = dict.fromkeys(format.packages, form.format)
+    if form.precision == "int8":
+        needed |= dict.fromkeys(format.quantizers, "int8")
+    for package, extra in needed.items():
         if importlib.util.find_spec(package) is None:
             raise ImportError(
                 f"This export needs the package {package}, which is not installed. Install it by "
-                f"pip install 'kerasdense[{format}]'."
+                f"pip install 'kerasdense[{extra}]'."
             )
 
 
-def _write_saved_model(served, functions, directory, precision):
+def _write_saved_model(served, functions, directory, precision, calibration):
     tf.saved_model.save(served, str(directory), signatures=functions)
 
 
-def _write_onnx(served, functions, directory, precision):
+def _write_onnx(served, functions, directory, precision, calibration):
     import onnx
     import tf2onnx
 
@@ -64,7 +78,10 @@ def _write_onnx(served, functions, directory, precision):
     _pad_in_numbers(proto.graph)
     _scale_up_to_whole_sizes(proto.graph)
     directory.mkdir()
-    onnx.save(proto, directory / FILES["onnx"])
+    file = directory / FILES["onnx"]
+    onnx.save(proto, file)
+    if precision == "int8":
+        quantization.onnx_in_int8(file, file, calibration)
 
 
 def _pad_in_numbers(graph):
@@ -110,25 +127,55 @@ def _is_linear(node):
     return any(each.name == "mode" and each.s == b"linear" for each in node.attribute)
 
 
-def _write_openvino(served, functions, directory, precision):
+def _write_openvino(served, functions, directory, precision, calibration):
     import openvino
 
     with tempfile.TemporaryDirectory() as saved_model:
         tf.saved_model.save(served, saved_model, signatures=functions)
         converted = openvino.convert_model(saved_model)
+        _sort_fast(converted)
+        if precision == "int8":
+            converted = quantization.openvino_in_int8(converted, calibration)
         openvino.save_model(
             converted, directory / FILES["openvino"], compress_to_fp16=precision == "float16"
         )
 
 
-def _write_litert(served, functions, directory, precision):
+def _sort_fast(model):
+    """Lets each TopK of an OpenVINO model take any of equal values, in place.
+
+    As TensorFlow has it, the first of them are taken: for that OpenVINO sorts on one core without
+    vectors, which takes a hundred times as long.
+    """
+    for operator in model.get_ops():
+        if operator.get_type_name() == "TopK":
+            operator.set_attribute("stable", False)
+
+
+def _write_litert(served, functions, directory, precision, calibration):
     converter = tf.lite.TFLiteConverter.from_concrete_functions(list(functions.values()), served)
     if precision == "float16":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
+    if precision == "int8":
+        _check_loops(functions.values())
+        quantization.litert_in_int8(converter, calibration)
     converted = converter.convert()
     directory.mkdir()
     (directory / FILES["litert"]).write_bytes(converted)
+
+
+def _check_loops(functions):
+    """Raises ValueError, instead of being killed, for what TensorFlow's calibration cannot run."""
+    for function in functions:
+        graph = function.graph.as_graph_def()
+        nested = [node for each in graph.library.function for node in each.node_def]
+        if any(node.op in ("While", "StatelessWhile") for node in [*graph.node, *nested]):
+            raise ValueError(
+                "There is no litert in int8 of this model: TensorFlow's calibration ends the "
+                "process at a loop, such as that over the classes of a detector. Choose onnx or "
+                "openvino."
+            )
 
 
 def _check_memory(needed):
@@ -142,8 +189,29 @@ def _check_memory(needed):
 
 
 FORMATS = {
-    "saved_model": Format(_write_saved_model, portable=False),
-    "onnx": Format(_write_onnx, ("onnx", "tf2onnx")),
-    "openvino": Format(_write_openvino, ("openvino",), converts_precision=True),
-    "litert": Format(_write_litert, converts_precision=True),  # TensorFlow has the converter
+    "saved_model": Format(
+        _write_saved_model,
+        portable=False,
+        rebuilt_in=("float32", "float16", "bfloat16"),
+        refused={"int8": "TensorFlow computes no convolution of a SavedModel in int8"},
+    ),
+    "onnx": Format(
+        _write_onnx,
+        ("onnx", "tf2onnx"),
+        rebuilt_in=("float32", "float16"),
+        refused={"bfloat16": "ONNX Runtime computes no convolution in bfloat16 on processors"},
+        quantizers=("onnxruntime",),
+    ),
+    "openvino": Format(
+        _write_openvino,
+        ("openvino",),
+        keeps_batch=False,  # OpenVINO 2026.4 ends the process at detectors of a fixed one
+        quantizers=("nncf",),
+    ),
+    "litert": Format(  # TensorFlow has the converter
+        _write_litert,
+        refused={"bfloat16": "LiteRT computes no convolution in bfloat16"},
+        # It then writes beyond its memory (TensorFlow 2.21), and the process ends.
+        fixed={"int8": "TensorFlow's calibration of LiteRT files takes no free sizes"},
+    ),
 }

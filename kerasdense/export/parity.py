@@ -19,7 +19,7 @@ RANDOM_SIZE = (192, 256)  # of a random picture, where any size is taken
 RAW = {
     "relative": Figure(
         "difference of the raw output as a share of its largest value",
-        {"float32": 1e-4, "float16": 0.02},
+        {"float32": 1e-4, "float16": 0.02, "bfloat16": 0.1},
     )
 }
 
@@ -120,7 +120,7 @@ def compare_raw(raw, reference):
 def exceeded(task, figures, precision, times=1):
     """A phrase for each figure beyond what rounding explains; none if the outputs agree.
 
-    `precision`: "float32" or "float16", of the exported model; `times`: so many times that.
+    `precision`: of the exported model, one of `signatures.PRECISIONS`; `times`: so many times that.
     """
     known = task.figures | RAW
     return [

@@ -5,12 +5,12 @@ B batch, H W size, C classes, A anchors.
 
 import importlib
 import json
-import os
 import threading
 from pathlib import Path
 
 import numpy as np
 
+from kerasdense.export import processor
 from kerasdense.tasks.base import reason
 
 # Of assets/model.json, the newest that is understood; raised when older readers would misread it.
@@ -38,17 +38,23 @@ class Predictor:
     `path`: a version folder, or the folder above it (the newest version is taken).
     `directory`: the version folder; `format`: "saved_model", "onnx", "openvino" or "litert";
     `task`: "segmentation", "detection" or "classification"; `class_names`: list of str;
-    `palette`: list of [r, g, b]; `facts`: dict, the whole assets/model.json.
+    `palette`: list of [r, g, b]; `facts`: dict, the whole assets/model.json; `precision`: what it
+    computes in; `reason`: why in that.
+    Called with a `precision`, OpenVINO computes a model of any but int8 in "float32" or "bfloat16",
+    or, by "auto", in what is fast on this processor; a file of the other formats computes in its
+    own, which "auto" then means. `threads`: of a call, at most, by default as many as there are
+    cores.
     A SavedModel runs on the device TensorFlow chooses, the other formats on the CPU.
     One Predictor may be called from many threads. LiteRT computes the calls one after the other.
     Images of ever other sizes take no more memory in time, except that TensorFlow on a CPU keeps
     the operations it prepared for the last sizes, some 100 MiB for each of its threads. The
     environment variables TF_ENABLE_ONEDNN_OPTS=0 or TF_NUM_INTEROP_THREADS=1 limit that.
-    Raises: FileNotFoundError or ValueError if there is no such artefact, or it is damaged;
+    Raises: FileNotFoundError or ValueError if there is no such artefact, or it is damaged; for a
+    precision it does not compute in, or threads that come too late, after TensorFlow has begun;
     ImportError if its runtime is not installed.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, precision=None, threads=None):
         self.directory = _version_folder(Path(path))
         self.facts = read_facts(self.directory)
         self.format, self.task = self.facts["format"], self.facts["task"]
@@ -56,15 +62,39 @@ class Predictor:
         file = self.directory / FILES[self.format]
         if not file.is_file():
             raise ValueError(f"{file} is missing. Export the model again.")
-        runtime = _runtime(self.format)
+        self.precision, self.reason = _precision(self.directory, self.facts, precision)
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads: expected at least 1, received {threads}.")
+        runtime, names = _runtime(self.format), self.facts["signatures"]
+        if runtime.__name__ == "tensorflow" and threads:
+            limit_threads(runtime, threads)
         try:
             # Functions from one array to a dict of arrays.
-            self._signatures = OPENERS[self.format](runtime, file, self.facts["signatures"])
+            self._signatures = OPENERS[self.format](runtime, file, names, self.precision, threads)
         except Exception as error:  # each runtime has its own, and all mean the same
             raise ValueError(
                 f"{runtime.__name__} cannot load {file}: {reason(error)}. The artefact is damaged "
                 f"or the runtime too old; export the model again, or update the runtime."
             ) from error
+
+    @property
+    def image_size(self):
+        """(height, width) in pixels that the network warps pictures to; None: each keeps its own.
+
+        Raises: ValueError for an older export, which does not tell.
+        """
+        taken = self.facts["input"]
+        if "image_size" in taken:
+            return taken["image_size"] and tuple(taken["image_size"])
+        if taken.get("padded_side", 1) > 1:
+            return None  # what it pads, it does not warp
+        fixed = taken["height"], taken["width"]
+        if None in fixed:
+            raise ValueError(
+                f"{self.directory} does not tell to which size the network warps pictures: it is "
+                f"an export of an older kerasdense. Export the model again."
+            )
+        return fixed
 
     def predict(self, images):
         """uint8 [B, H, W, 3], RGB, to a dict of arrays.
@@ -178,7 +208,44 @@ class Predictor:
             )
 
 
-def _open_saved_model(tensorflow, file, signatures):
+def _precision(directory, facts, asked):
+    """What an artefact is to compute in, and why. Raises: ValueError where it does not."""
+    own = facts["precision"]
+    if own == "float16" and facts["format"] in ("openvino", "litert"):
+        own = "float32"  # only the weights are kept in it
+    choices = (own,)
+    if facts["format"] == "openvino" and own != "int8":
+        choices = ("float32", "bfloat16")
+    if asked == "auto" and len(choices) > 1:
+        return processor.best_precision()
+    if asked in (None, "auto"):
+        return own, f"a {facts['format']} computes in what it was exported in"
+    if asked not in choices:
+        raise ValueError(
+            f"{directory}, a {facts['format']} exported in {facts['precision']}, computes in "
+            f"{' or '.join(choices)}, received precision {asked!r}. Export the model in that "
+            f"precision, or for openvino, which computes a float32 export in bfloat16, too."
+        )
+    return asked, "asked for"
+
+
+def limit_threads(tensorflow, threads):
+    """Lets TensorFlow, the module, compute with so many threads at most.
+
+    It has one pool of them for the whole process, made at its first computation.
+    Raises: ValueError after that.
+    """
+    try:
+        tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
+        tensorflow.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError as error:
+        raise ValueError(
+            f"threads={threads} comes too late: TensorFlow has already begun to compute with as "
+            f"many threads as there are cores. Open the Predictor first."
+        ) from error
+
+
+def _open_saved_model(tensorflow, file, signatures, precision, threads):
     loaded = tensorflow.saved_model.load(str(file.parent))
 
     def caller(name):
@@ -202,22 +269,26 @@ def _open_saved_model(tensorflow, file, signatures):
     return {name: caller(name) for name in signatures}
 
 
-def _open_onnx(onnxruntime, file, signatures):
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+def _open_onnx(onnxruntime, file, signatures, precision, threads):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0  # 0: as many as there are cores
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return {
         "serving_default": lambda images: dict(zip(names, session.run(names, {"images": images})))
     }
 
 
-def _open_openvino(openvino, file, signatures):
+def _open_openvino(openvino, file, signatures, precision, threads):
     options = {
-        # Else OpenVINO computes in bfloat16 where the processor can, and some labels change.
-        "INFERENCE_PRECISION_HINT": "f32",
+        # Without it, OpenVINO computes in bfloat16 where the processor can, and some labels change.
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
         # Else it keeps up to 5000 compiled operations, a gigabyte of them, for the sizes of images
         # it has seen.
         "CPU_RUNTIME_CACHE_CAPACITY": "0",
     }
+    if threads:
+        options["INFERENCE_NUM_THREADS"] = threads
     compiled = openvino.Core().compile_model(str(file), "CPU", options)
 
     def call(images):
@@ -228,8 +299,8 @@ def _open_openvino(openvino, file, signatures):
     return {"serving_default": call}
 
 
-def _open_litert(interpreter, file, signatures):
-    model = interpreter.Interpreter(str(file), num_threads=os.cpu_count())
+def _open_litert(interpreter, file, signatures, precision, threads):
+    model = interpreter.Interpreter(str(file), num_threads=threads or processor.cores())
     runner = model.get_signature_runner("serving_default")
     lock = threading.Lock()  # an interpreter has one set of tensors
 

@@ -4,6 +4,7 @@ B batch, H W size.
 """
 
 import dataclasses
+import math
 
 import keras
 import numpy as np
@@ -13,15 +14,18 @@ from kerasdense.export.folding import fold_batch_normalization
 from kerasdense.models.outputs import main_output
 from kerasdense.tasks.base import Intake
 
-PRECISIONS = ("float32", "float16")
+PRECISIONS = ("float32", "float16", "bfloat16", "int8")
+# The largest number of a precision that has a smaller range than float32.
+LARGEST = {"float16": float(np.finfo(np.float16).max)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Form:
     """In which form a model is exported.
 
-    `format`: a key of `formats.FORMATS`; `precision`: "float32", or "float16" (outputs are float32
-    then, too); `batch_size`, `size`: B and (H, W) of the input, if they are to be fixed.
+    `format`: a key of `formats.FORMATS`; `precision`: one of PRECISIONS (outputs are float32 in
+    each of them); `batch_size`, `size`: B and (H, W) of the input, if they are to be fixed; `xla`:
+    whether XLA compiles the network of a SavedModel, once for each shape of its input.
 
     Raises: ValueError for what is none of these.
     """
@@ -30,6 +34,7 @@ class Form:
     precision: str = "float32"
     batch_size: int | None = None
     size: tuple[int, int] | None = None
+    xla: bool = False
 
     def __post_init__(self):
         if self.precision not in PRECISIONS:
@@ -38,6 +43,8 @@ class Form:
             )
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, received {self.batch_size}.")
+        if self.xla and self.format != "saved_model":
+            raise ValueError(f"XLA compiles a saved_model alone, received format {self.format!r}.")
 
     @property
     def images(self):
@@ -71,7 +78,7 @@ def serve(model, task, form=Form(), portable=False, folded=True):
     # Only the variables: tracking the Keras model would save its training functions too.
     served.parameters = [variable.value for variable in network.variables]
     files = tf.TensorSpec([form.batch_size], tf.string, "image_bytes")
-    functions = task.signatures(network, Intake(form.images, check, _decode), portable)
+    functions = task.signatures(network, Intake(form.images, check, _decode, form.xla), portable)
     for name, function in functions.items():
         if name == "encoded":
             function, spec = _of_some(function), files
@@ -96,7 +103,7 @@ def in_precision(model, precision):
         )
     weights = model.get_weights()
     largest = max((float(np.max(np.abs(w))) for w in weights if w.size), default=0.0)
-    if largest > float(np.finfo(precision).max):
+    if largest > LARGEST.get(precision, math.inf):
         raise ValueError(
             f"The weights reach {largest:.3g}, more than {precision} can hold. Export in float32."
         )

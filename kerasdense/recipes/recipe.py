@@ -1,5 +1,6 @@
 """What a recipe is, and how it fits its network: data, model, weights, training."""
 
+import argparse
 import dataclasses
 import math
 from collections.abc import Callable
@@ -75,6 +76,7 @@ class Recipe:
         from kerasdense.models.weights import load_weights
         from kerasdense.training import fitting
 
+        options = _with_policy(options)
         arguments = self._arguments(options)
         name, architecture, model_arguments = self.network(options)
         augmentation = self.augmentation(options)
@@ -162,6 +164,17 @@ class Recipe:
             jit_compile=devices.uses_xla(options.xla),
             adversarial=adversarial,
         )
+
+
+def _with_policy(options):
+    """The options with the precision that "auto" means: of a run to go on with, its own."""
+    from kerasdense.training import devices, run_folder
+
+    precision = options.precision
+    if precision == "auto" and (Path(options.workdir) / run_folder.FACTS).exists():
+        precision = run_folder.read_run(options.workdir).get("arguments", {}).get("precision")
+        print(f"precision {precision}: that of the run")
+    return argparse.Namespace(**vars(options) | {"precision": devices.policy(precision)})
 
 
 def _value(given, options):
@@ -252,12 +265,12 @@ def _data(task, builder, train_split, augmentation, options):
         # XLA compiles a program for each image size.
         few_sizes = devices.uses_xla(options.xla)
         return task.eval_batches(
-            model,
             builder,
             options.validation_split,
+            task.image_size_of(model),
             options.validation_batch_size or min(options.batch_size, VALIDATION_BATCH),
             few_sizes,
-            with_targets=True,
+            task.targets(model),
         )
 
     return Data(train_batches, validation)

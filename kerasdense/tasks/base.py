@@ -28,7 +28,7 @@ SURE = 0.5  # score from which a detection or a label counts as an error of its 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What `Task.evaluate` found.
+    """What `Task.evaluate` or `Task.measure` found.
 
     `result`: ready for JSON, with `images` and the figures; `worst`: what `Task.worst_picture`
     draws, worst first, dicts with `file_name` and `image`; `curves`: of detection and
@@ -61,12 +61,14 @@ class Intake:
     """How an export takes pictures.
 
     `images`: their tf.TensorSpec, uint8 [B, H, W, 3]; `check`: passes on images that a server can
-    take, and raises for others; `decode`: an image file (string) as a picture uint8 [H, W, 3].
+    take, and raises for others; `decode`: an image file (string) as a picture uint8 [H, W, 3];
+    `xla`: whether XLA is to compile the network.
     """
 
     images: object
     check: Callable
     decode: Callable
+    xla: bool = False
 
 
 class Task(abc.ABC):
@@ -80,6 +82,7 @@ class Task(abc.ABC):
     target = ""  # the entry of a sample that the loss compares with
     criterion = ""  # the entry of an epoch's logs that is highest for the best model
     criterion_name = ""  # how messages call it
+    accuracy = ""  # the entry of an evaluation's result that is highest for the best model, 0 to 1
     shown = ()  # further entries of the logs, named in the line of an epoch
 
     def __init__(self, class_names, palette):
@@ -142,15 +145,18 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def eval_batches(
-        self, model, builder, split, batch_size=1, few_sizes=False, with_targets=False
+        self, builder, split, image_size=None, batch_size=1, few_sizes=False, targets=None
     ):
         """Every sample of a split once, in order: a tf.data.Dataset of dicts.
 
         They hold `image` uint8 [B, H, W, 3], `file_name`, and what `evaluate` needs.
 
         Args:
+            image_size: (H, W) that images are warped to, where the task warps them: `image_size_of`
+                a model.
             few_sizes: pad images, where they differ, to few sizes, of which XLA compiles each.
-            with_targets: also the entry `target`, should `evaluate` not need it.
+            targets: what makes the entry `target`, should `evaluate` not need it: `targets` of a
+                model.
         """
 
     @abc.abstractmethod
@@ -179,6 +185,14 @@ class Task(abc.ABC):
 
         `worst`: pictures to keep; `verbose`: 1 tells how far it is.
         Raises: ValueError if there is nothing to measure, or model, samples and names do not match.
+        """
+
+    @abc.abstractmethod
+    def measure(self, predict, samples, worst=WORST, verbose=1):
+        """As `evaluate`, of what is no Keras model, such as an export.
+
+        `predict`: a function of images uint8 [B, H, W, 3] to the outputs of `serving_default`,
+        arrays by name, as `export.predictor.Predictor.predict`. The result has the same entries.
         """
 
     @abc.abstractmethod
@@ -329,6 +343,14 @@ def progress(batches, verbose):
         for number, batch in enumerate(batches, 1):
             yield batch
             shown.update(number)
+
+
+def predicted(predict, images, names):
+    """`predict(images)`, of `Task.measure`; its ValueError then begins with the files' names."""
+    try:
+        return predict(images)
+    except ValueError as error:
+        raise ValueError(f"{', '.join(names)}: {error}") from error
 
 
 def check_finite(outputs, what, where):

@@ -28,12 +28,14 @@ from kerasdense.tasks.base import (
     check_finite,
     check_shape,
     file_names,
+    predicted,
     progress,
 )
 
 CAPTION = 15  # pixels: the least height of the text of labels
 CAPTIONED = 400  # pixels: the least width of a picture that has its labels above it
 TALLEST = 1600  # pixels: as far as a narrow picture grows for them; paper is the rest
+NEAREST = 1e-45, 1 - 2**-25  # to 0 and 1: no float32 lies between
 
 
 class Classification(Task):
@@ -47,6 +49,7 @@ class Classification(Task):
     target = "targets"
     criterion = "val_mean_ap"
     criterion_name = "val mean AP"
+    accuracy = "mean_ap_area"
 
     def __init__(self, class_names, palette, image_size=None):
         super().__init__(class_names, palette)
@@ -91,21 +94,22 @@ class Classification(Task):
         return image_labels(len(self.class_names))
 
     def eval_batches(
-        self, model, builder, split, batch_size=1, few_sizes=False, with_targets=False
+        self, builder, split, image_size=None, batch_size=1, few_sizes=False, targets=None
     ):
         """As of `Task`, dicts as `data.pipeline.warped_batches` gives, at `image_size`.
 
-        `targets` float32 [B, C]: 1 present, 0 absent, -1 not counted.
+        `targets` float32 [B, C]: 1 present, 0 absent, -1 not counted; always there.
         """
         from kerasdense.data import pipeline
 
-        if self.image_size is None:
+        if image_size is None:
             raise ValueError(
                 "It is unknown to which size the pictures of this classifier are warped: expected "
                 "`size`, [height, width], among the arguments in the run's run.json."
             )
         split = pipeline.Split(builder, split, self.features)
-        return pipeline.warped_batches(split, self.image_size, batch_size, self.targets(model))
+        labels = image_labels(len(self.class_names))
+        return pipeline.warped_batches(split, image_size, batch_size, labels)
 
     def compile_arguments(self, model):
         from kerasdense.models.losses import multi_label_loss
@@ -150,11 +154,40 @@ class Classification(Task):
                 f"the dataset's {len(self.class_names)} classes: {', '.join(self.class_names)}. "
                 f"Evaluate a classifier, on the dataset the run was fitted on."
             )
+
+        def logits_of(images, names):
+            return np.asarray(model.predict_on_batch(images))
+
+        return self._counted(logits_of, samples, worst, verbose)
+
+    def measure(self, predict, samples, worst=WORST, verbose=1):
+        """As of `Task`, by `probabilities` float32 [B, C].
+
+        They rank as their logits do, but for images whose probabilities round to the same, as to 0
+        or to 1: these tie, while `evaluate` may tell their logits apart.
+        """
+
+        def logits_of(images, names):
+            probabilities = predicted(predict, images, names)["probabilities"].astype(np.float64)
+            check_shape("probabilities", probabilities, (len(names), len(self.class_names)))
+            check_finite(probabilities, "probabilities", ", ".join(names))
+            if not 0 <= probabilities.min() <= probabilities.max() <= 1:
+                raise ValueError(
+                    f"{', '.join(names)}: expected probabilities from 0 to 1, received "
+                    f"{probabilities.min()} to {probabilities.max()}."
+                )
+            inside = np.clip(probabilities, *NEAREST)  # 0 and 1 have no logit
+            return np.log(inside) - np.log1p(-inside)
+
+        return self._counted(logits_of, samples, worst, verbose)
+
+    def _counted(self, logits_of, samples, worst, verbose):
+        """The `Evaluation` of `evaluate`, by `logits_of(images, names)`, float [B, C]."""
         truth, scores, worst_images = [], [], []
         for batch in progress(samples, verbose):
             batch = {key: value.numpy() for key, value in batch.items()}
-            logits = np.asarray(model.predict_on_batch(batch["image"]))  # [B, C]
             names = file_names(batch["file_name"])
+            logits = logits_of(batch["image"], names)  # [B, C]
             check_finite(logits, "logits", ", ".join(names))
             truth.append(batch["targets"].astype(int))
             scores.append(logits)
@@ -245,7 +278,9 @@ class Classification(Task):
 
     figures = {
         "probabilities": Figure(
-            "difference of a probability", {"float32": 1e-3, "float16": 0.05}, "probability"
+            "difference of a probability",
+            {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.2},
+            "probability",
         ),
     }
 
@@ -266,6 +301,7 @@ class Classification(Task):
             lambda images: tf.cast(network(images, training=False), tf.float32),
             input_signature=[tf.TensorSpec([intake.images.shape[0], *size, 3], tf.uint8)],
             autograph=False,
+            jit_compile=intake.xla or None,
         )
 
         def warped(images):

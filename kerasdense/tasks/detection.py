@@ -37,6 +37,7 @@ from kerasdense.tasks.base import (
     check_finite,
     check_shape,
     file_names,
+    predicted,
     progress,
 )
 
@@ -65,6 +66,7 @@ class Detection(Task):
     target = "targets"
     criterion = "val_mean_ap"
     criterion_name = "val mean AP"
+    accuracy = "mean_ap_area"
     shown = ("confidence_loss", "localization_loss", "positives")
 
     @classmethod
@@ -107,14 +109,13 @@ class Detection(Task):
         return lambda sample: encode_targets(sample["boxes"], sample["labels"], anchors)  # [A, 5]
 
     def eval_batches(
-        self, model, builder, split, batch_size=1, few_sizes=False, with_targets=False
+        self, builder, split, image_size=None, batch_size=1, few_sizes=False, targets=None
     ):
-        """As of `Task`, dicts as `data.pipeline.warped_batches` gives, in the model's size."""
+        """As of `Task`, dicts as `data.pipeline.warped_batches` gives, at `image_size`."""
         from kerasdense.data import pipeline
 
         split = pipeline.Split(builder, split, self.features)
-        targets = self.targets(model) if with_targets else None
-        return pipeline.warped_batches(split, self.image_size_of(model), batch_size, targets)
+        return pipeline.warped_batches(split, image_size, batch_size, targets)
 
     def compile_arguments(self, model):
         import keras
@@ -182,18 +183,69 @@ class Detection(Task):
                 f"The model has {self.count_classes(model)} classes, the dataset {classes}: "
                 f"{', '.join(self.class_names)}. Evaluate on the dataset the run was fitted on."
             )
-        detections_of = self.detections(model)
-        names, truth, found, left_out = [], [], [], 0
-        for batch in progress(samples, verbose):
-            batch = {key: value.numpy() for key, value in batch.items()}
-            raw = np.asarray(model.predict_on_batch(batch["image"]))
-            batch_names = file_names(batch["file_name"])
-            check_finite(raw, "outputs", ", ".join(batch_names))
+        detections_of, left_out = self.detections(model), []
+
+        def found_in(images, names):
+            raw = np.asarray(model.predict_on_batch(images))
+            check_finite(raw, "outputs", ", ".join(names))
             if class_map is not None:
                 for detections in detections_of(raw):
-                    left_out += int(np.sum(~np.isin(detections["labels"], list(class_map))))
+                    left_out.append(np.sum(~np.isin(detections["labels"], list(class_map))))
                 raw = mapped_raw(raw, class_map, classes)
-            for i, detections in enumerate(detections_of(raw)):
+            return detections_of(raw)
+
+        evaluation = self._counted(found_in, samples, worst, verbose, coco)
+        if class_map is not None:
+            mapped = set(class_map.values())
+            evaluation.result["unmapped_classes"] = [
+                name for index, name in enumerate(self.class_names) if index not in mapped
+            ]
+            evaluation.result["left_out"] = {
+                "classes": self.count_classes(model) - len(class_map),
+                "detections": int(sum(left_out)),
+            }
+        return evaluation
+
+    def measure(self, predict, samples, worst=WORST, verbose=1):
+        """As of `Task`, by `boxes`, `scores`, `classes` and `num_detections` of `signatures`."""
+
+        def found_in(images, names):
+            outputs = predicted(predict, images, names)
+            height, width = images.shape[1:3]
+            found = []
+            for i, name in enumerate(names):
+                detections = _of_image(outputs, i)
+                self._check_detections(detections, outputs["num_detections"][i], name)
+                boxes = detections["boxes"] / np.array([width, height, width, height])  # relative
+                labels, scores = detections["classes"], detections["scores"]
+                found.append({"boxes": boxes, "labels": labels, "scores": scores})
+            return found
+
+        return self._counted(found_in, samples, worst, verbose)
+
+    def _check_detections(self, found, count, name):
+        """Raises ValueError unless detections of an export (`_of_image`) can be."""
+        for key in ("boxes", "scores"):
+            check_finite(found[key], key, name)
+        if not 0 <= count == len(found["scores"]):
+            raise ValueError(
+                f"{name}: num_detections is {count}, but there are {len(found['scores'])} boxes."
+            )
+        classes, labels = len(self.class_names), found["classes"]
+        if count and not 0 <= labels.min() <= labels.max() < classes:
+            raise ValueError(
+                f"{name}: the detections are of classes {labels.min()} to {labels.max()}, but "
+                f"there are {classes} (0-{classes - 1}). Does the model belong to another dataset?"
+            )
+
+    def _counted(self, found_in, samples, worst, verbose, coco=True):
+        """The `Evaluation` of `evaluate`, by `found_in(images, names)`, as `detections` gives."""
+        classes = len(self.class_names)
+        names, truth, found = [], [], []
+        for batch in progress(samples, verbose):
+            batch = {key: value.numpy() for key, value in batch.items()}
+            batch_names = file_names(batch["file_name"])
+            for i, detections in enumerate(found_in(batch["image"], batch_names)):
                 image = len(names)
                 names.append(batch_names[i])
                 height, width = batch["size"][i]
@@ -223,15 +275,6 @@ class Detection(Task):
         for key in ("ground_truth", "detections", "true_positives", "false_positives"):
             counts = [getattr(each, key) for each in voc.classes]
             result[key] = dict(zip(self.class_names, counts))
-        if class_map is not None:
-            mapped = set(class_map.values())
-            result["unmapped_classes"] = [
-                name for index, name in enumerate(self.class_names) if index not in mapped
-            ]
-            result["left_out"] = {
-                "classes": self.count_classes(model) - len(class_map),
-                "detections": left_out,
-            }
         if coco:
             summary = coco_average_precision(truth, found, classes).summary
             result["coco"] = {name: number(value) for name, value in summary.items()}
@@ -299,27 +342,29 @@ class Detection(Task):
         ),
         "missed": Figure(
             "share of the model's detections that are missing",
-            {"float32": 0.01, "float16": 0.05},
+            {"float32": 0.01, "float16": 0.05, "bfloat16": 0.1},
             "missed",
             lambda share: f"{100 * share:.2f} %",
         ),
         "invented": Figure(
             "share of the detections that the model does not have",
-            {"float32": 0.01, "float16": 0.05},
+            {"float32": 0.01, "float16": 0.05, "bfloat16": 0.1},
             "invented",
             lambda share: f"{100 * share:.2f} %",
         ),
         "count": Figure(
             "difference of num_detections as a share of the rows",
-            {"float32": 0.02, "float16": 0.1},
+            {"float32": 0.02, "float16": 0.1, "bfloat16": 0.2},
         ),
         "boxes": Figure(
             "difference in pixels that 99 % of the boxes keep",
-            {"float32": 0.1, "float16": 1.0},
+            {"float32": 0.1, "float16": 1.0, "bfloat16": 3.0},
             "pixels",
         ),
         "largest_box": Figure("difference of a box in pixels", {}, "largest"),
-        "scores": Figure("difference of a score", {"float32": 1e-3, "float16": 0.05}, "score"),
+        "scores": Figure(
+            "difference of a score", {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.1}, "score"
+        ),
     }
 
     def signatures(self, network, intake, portable):
@@ -340,6 +385,7 @@ class Detection(Task):
             lambda images: tf.cast(network(images, training=False), tf.float32),
             input_signature=[tf.TensorSpec([intake.images.shape[0], *size, 3], tf.uint8)],
             autograph=False,
+            jit_compile=intake.xla or None,
         )
 
         def detections(shrunk, sizes):

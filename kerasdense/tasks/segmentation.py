@@ -18,9 +18,11 @@ from kerasdense.tasks.base import (
     Evaluation,
     Figure,
     Task,
+    check_finite,
     check_shape,
     file_names,
     not_finite,
+    predicted,
     progress,
     reason,
 )
@@ -43,6 +45,7 @@ class Segmentation(Task):
     target = "mask"
     criterion = "val_mean_iou"
     criterion_name = "val mean IoU"
+    accuracy = "mean_iou"
 
     @classmethod
     def recognizes(cls, model):
@@ -93,12 +96,12 @@ class Segmentation(Task):
         return lambda sample: sample["mask"][..., 0]  # uint8 [H, W]
 
     def eval_batches(
-        self, model, builder, split, batch_size=1, few_sizes=False, with_targets=False
+        self, builder, split, image_size=None, batch_size=1, few_sizes=False, targets=None
     ):
         """As of `Task`: dicts of `image`, `mask` uint8 [B, H, W] (255 = ignore), `file_name`.
 
-        `size` int32 [B, 2]: height and width without padding, which smaller images have up to
-        `minimum_side`.
+        Images keep their own sizes, and the mask is the target. `size` int32 [B, 2]: height and
+        width without padding, which smaller images have up to `minimum_side`.
         """
         from kerasdense.data import datasets, pipeline
 
@@ -174,17 +177,8 @@ class Segmentation(Task):
         """
         import tensorflow as tf
 
-        from kerasdense.metrics.mean_iou import (
-            confusion_matrix,
-            mean_iou,
-            per_class_iou,
-            pixel_accuracy,
-        )
-
-        classes = len(self.class_names)
         scales = tuple(float(scale) for scale in scales)
         self._check(model, scales)
-        matrix = np.zeros((classes, classes), np.int64)
         predict = predictor(model, scales, flip)
 
         # One program for all sizes: pictures of a data set may all differ.
@@ -192,29 +186,76 @@ class Segmentation(Task):
             tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([None] * 3, tf.uint8)
         )
         def step(images, masks):
-            predictions = predict(images, tf.shape(masks)[1:])
-            valid = masks != IGNORE
-            right = tf.logical_and(valid, tf.cast(masks, tf.int32) == predictions)
-            return (
-                tf.cast(predictions, tf.uint8),
-                confusion_matrix(*map(_of_backend, (masks, predictions)), classes),
-                tf.math.count_nonzero(right, axis=[1, 2]),
-                tf.math.count_nonzero(valid, axis=[1, 2]),
-            )
+            return self._compared(predict(images, tf.shape(masks)[1:]), masks)
 
+        def compared(batch, names):
+            try:
+                return step(batch["image"], batch["mask"])
+            except (tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError) as error:
+                raise ValueError(_failure(error, batch, names)) from error
+
+        return self._counted(compared, samples, worst, verbose, scales, flip)
+
+    def measure(self, predict, samples, worst=WORST, verbose=1):
+        """As of `Task`, by `labels` uint8 [B, H, W] and `confidence` float32 [B, H, W].
+
+        Where a mask has another size than its image, the labels are resized to it by nearest
+        neighbor, while `evaluate` resizes the logits.
+        """
+        import tensorflow as tf
+
+        def compared(batch, names):
+            images, masks = batch["image"].numpy(), batch["mask"].numpy()
+            if "size" in batch:  # a picture as it is: what it needs of padding an export adds
+                size = batch["size"].numpy().max(axis=0)
+                images, masks = (values[:, : size[0], : size[1]] for values in (images, masks))
+            outputs = predicted(predict, images, names)
+            check_shape("labels", outputs["labels"], images.shape[:3])
+            check_finite(outputs["confidence"], "confidences", ", ".join(names))
+            self._check_labels(outputs["labels"])
+            labels = tf.constant(outputs["labels"], tf.uint8)
+            if images.shape[:3] != masks.shape:
+                labels = tf.image.resize(labels[..., None], masks.shape[1:], "nearest")[..., 0]
+            return self._compared(labels, tf.constant(masks))
+
+        return self._counted(compared, samples, worst, verbose)
+
+    def _compared(self, predictions, masks):
+        """Counts of the pixels of label maps [B, H, W], for `_counted`: tensors.
+
+        `predictions` uint8 [B, H, W]; the confusion matrix [C, C]; and of each image how many
+        pixels are right, and how many count, int64 [B].
+        """
+        import tensorflow as tf
+
+        from kerasdense.metrics.mean_iou import confusion_matrix
+
+        predictions = tf.cast(predictions, tf.int32)
+        valid = masks != IGNORE
+        right = tf.logical_and(valid, tf.cast(masks, tf.int32) == predictions)
+        return (
+            tf.cast(predictions, tf.uint8),
+            confusion_matrix(*map(_of_backend, (masks, predictions)), len(self.class_names)),
+            tf.math.count_nonzero(right, axis=[1, 2]),
+            tf.math.count_nonzero(valid, axis=[1, 2]),
+        )
+
+    def _counted(self, compared, samples, worst, verbose, scales=(1.0,), flip=False):
+        """The `Evaluation` of `evaluate`, by `compared(batch, names)`, which is as `_compared`."""
+        from kerasdense.metrics.mean_iou import mean_iou, per_class_iou, pixel_accuracy
+
+        classes = len(self.class_names)
+        matrix = np.zeros((classes, classes), np.int64)
         images, worst_images = 0, []
         for batch in progress(samples, verbose):
             names = file_names(batch["file_name"].numpy())
             self._check_batch(batch, names)
-            try:
-                predictions, counts, right, valid = step(batch["image"], batch["mask"])
-            except (tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError) as error:
-                raise ValueError(_failure(error, batch, names)) from error
+            predictions, counts, right, valid = compared(batch, names)
             images += len(names)
             matrix += np.asarray(counts)
             for i, (name, good, counted) in enumerate(zip(names, right.numpy(), valid.numpy())):
-                if not counted:
-                    continue  # nothing but ignored pixels: neither good nor bad
+                if not (counted and worst):
+                    continue  # nothing but ignored pixels is neither good nor bad
                 accuracy = good / counted
                 if len(worst_images) == worst and accuracy >= worst_images[-1]["pixel_accuracy"]:
                     continue
@@ -285,6 +326,15 @@ class Segmentation(Task):
         if not scales or not all(0 < scale < math.inf for scale in scales):
             raise ValueError(f"Scales must be positive numbers, received {list(scales)}.")
 
+    def _check_labels(self, labels):
+        """Raises ValueError for label maps (array) that hold what is no class."""
+        classes = len(self.class_names)
+        if labels.max(initial=0) >= classes:
+            raise ValueError(
+                f"The labels go from {labels.min()} to {labels.max()}, but there are {classes} "
+                f"classes (0-{classes - 1}). Does the model belong to another dataset?"
+            )
+
     def _check_batch(self, batch, names):
         image, mask, classes = batch["image"], batch["mask"], len(self.class_names)
         if mask.ndim != 3 or image.shape[:1] != mask.shape[:1]:
@@ -315,17 +365,19 @@ class Segmentation(Task):
     figures = {
         "other_labels": Figure(
             "share of the pixels with another label",
-            {"float32": 1e-3, "float16": 0.01},
+            {"float32": 1e-3, "float16": 0.01, "bfloat16": 0.03},
             "other labels",
             lambda share: f"{100 * share:.3f} %",
         ),
         "margin": Figure(
             "lead, in probability, of the reference's label over another that was given",
-            {"float32": 1e-3, "float16": 0.05},
+            {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.4},
             "margin",
         ),
         "confidence": Figure(
-            "difference of confidence", {"float32": 1e-3, "float16": 0.03}, "confidence"
+            "difference of confidence",
+            {"float32": 1e-3, "float16": 0.03, "bfloat16": 0.25},
+            "confidence",
         ),
     }
 
@@ -357,6 +409,7 @@ class Segmentation(Task):
             lambda images: tf.cast(network(images, training=False), tf.float32),
             input_signature=[tf.TensorSpec([batch, *padded, channels], intake.images.dtype)],
             autograph=False,
+            jit_compile=intake.xla or None,
         )
 
         def cropped(images, outputs):
@@ -501,16 +554,8 @@ class LabelMaps:
 
         Raises: ValueError for labels of another size than the picture, or of no class.
         """
-        self._check(outputs["labels"])
+        self.task._check_labels(outputs["labels"])
         return self._write(image, picture, outputs["labels"])
-
-    def _check(self, labels):
-        classes = len(self.task.class_names)
-        if labels.max(initial=0) >= classes:
-            raise ValueError(
-                f"The labels go from {labels.min()} to {labels.max()}, but there are {classes} "
-                f"classes (0-{classes - 1}). Does the model belong to another dataset?"
-            )
 
     def _write(self, image, picture, labels):
         """As `add`, of labels of which some may be IGNORE."""
@@ -555,7 +600,7 @@ class CityscapesLabelMaps(LabelMaps):
                 f"Expected a label for each pixel that the model saw, {list(seen)}, received "
                 f"{list(labels.shape)}."
             )
-        self._check(labels)
+        self.task._check_labels(labels)
         name = self.frames.server_name(image.path)
         line = self._write(image, picture, self.protocol.put_back(labels, size))
         ids = self.ids[self.protocol.put_back(labels, self.frames.FULL_SIZE)]

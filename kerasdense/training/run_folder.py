@@ -15,6 +15,7 @@ UNFINISHED_FACTS = "run.json.unfinished"  # left by a kill
 BEST, LAST = "best.keras", "last.keras"
 METRICS = "metrics.jsonl"  # a line an epoch
 REQUIRED = ("model", "dataset")  # what evaluation, prediction and export need to know
+BEGUN_WITH = "begun_with"  # of a summary: the runs that a run began with
 FIRST_TASK = "segmentation"  # the first runs did not name theirs
 
 
@@ -106,7 +107,10 @@ def load_dataset(
     # Another dataset has another source: the run's own serves only its own dataset.
     name = name or dataset["name"]
     if name is None:
-        raise ValueError("The run was fitted on no dataset of ours. Name one by --dataset.")
+        raise ValueError(
+            "The model was fitted on no dataset of ours. Name one by --dataset (an old export does "
+            "not tell its own, either)."
+        )
     is_own = name == dataset["name"] and (
         source is None or str(Path(source).resolve()) == dataset.get("source")
     )
@@ -132,7 +136,7 @@ def check_classes(facts, class_names, name, other_cure=""):
     known = list(facts["dataset"]["class_names"])
     if list(class_names) != known:
         raise ValueError(
-            f"The run knows the classes {', '.join(known)}, {name} has {', '.join(class_names)}. "
+            f"The model knows the classes {', '.join(known)}, {name} has {', '.join(class_names)}. "
             f"Take a dataset with the same classes in this order{other_cure}."
         )
 
@@ -202,6 +206,8 @@ def _lineage(facts):
 
     None stands for one that cannot be read.
     """
+    if BEGUN_WITH in facts:
+        return [facts, *facts[BEGUN_WITH]]
     found, ahead = [], [facts]
     while ahead:
         run = ahead.pop()
@@ -236,6 +242,8 @@ def _fitted_on(own, trained, builder, name, split):
     if own["name"] is None:
         return None  # weights that others have trained
     is_named_so = overlap.full_name(name) == overlap.full_name(own["name"])
+    if "source" not in own:
+        return _fitted_on_named(own, trained, builder, is_named_so, split)
     theirs, ours = builder.builder_config.source, own.get("source")
     if theirs is None or ours is None:  # a drawn scene is no file
         is_drawn_too = theirs is None and ours is None and is_named_so
@@ -261,6 +269,26 @@ def _fitted_on(own, trained, builder, name, split):
     return False if is_unchanged else None
 
 
+def _fitted_on_named(own, trained, builder, is_named_so, split):
+    """As `_fitted_on`, for a dataset `own` without paths, of a `summary`.
+
+    `is_named_so`: whether the builder is of a dataset of the same name.
+    """
+    from kerasdense.data import overlap
+
+    theirs, recorded = builder.builder_config.source, own.get("images")
+    if recorded is None:
+        return None
+    if theirs is None or not recorded:  # a drawn scene is no file
+        is_drawn_too = theirs is None and not recorded and is_named_so
+        return is_drawn_too and (split in trained or trained in split)
+    # The names of the pictures it was trained on tell that they are those of now.
+    if not is_named_so or overlap.digests(theirs).get(trained) != recorded.get(trained):
+        return None
+    pictures = (overlap.images_in(theirs, each) for each in (split, trained))
+    return overlap.shared_picture(*pictures) is not None
+
+
 def check_measured(facts, builder, name, split, allow_trained=False):
     """What `trained_on` says of a split to measure a run on.
 
@@ -276,7 +304,7 @@ def check_measured(facts, builder, name, split, allow_trained=False):
         unseen = [other for other in others if not trained_on(facts, builder, name, other)]
         cure = f"--split {' or '.join(unseen)}" if unseen else "another dataset"
         raise ValueError(
-            f"The run was trained on pictures of {name}, split {split}, so they do not tell how "
+            f"The model was trained on pictures of {name}, split {split}, so they do not tell how "
             f"it does on others. Take {cure}, or insist by --allow-trained."
         )
     return found
@@ -287,7 +315,8 @@ def summary(directory):
 
     The model and its arguments, dataset and splits, weights, parameters, versions, and
     `best_epoch`, the epoch that BEST says it is of, with its numbers (None if the run has none, as
-    after an import of weights).
+    after an import of weights). `arguments` name the splits it was trained and validated on, and
+    `begun_with` those of the runs that it began with, for `exported_facts`.
     Raises: as `read_run`.
     """
     facts = read_run(directory)
@@ -298,9 +327,35 @@ def summary(directory):
     model = Path(directory) / BEST
     best = epoch_of(model) if model.is_file() else None
     kept = ("model", "seed", "parameters", "versions")
-    dataset = {key: facts["dataset"].get(key) for key in ("name", "splits")}
+    kept_of_dataset = ("name", "splits", "images", "mask_values")
+    dataset = {key: facts["dataset"].get(key) for key in kept_of_dataset}
+    splits = {"train_split": training_split(facts), "validation_split": validation_split(facts)}
     return {
         **{key: facts[key] for key in kept if key in facts},
         "dataset": dataset,
+        "arguments": splits,
+        BEGUN_WITH: [run and _pictures_of(run) for run in _lineage(facts)[1:]],
         "best_epoch": by_epoch.get(best),
+    }
+
+
+def _pictures_of(run):
+    """What of the facts of a run tells the pictures that it was trained on, without local paths."""
+    dataset = {key: run["dataset"].get(key) for key in ("name", "images")}
+    return {"dataset": dataset, "arguments": {"train_split": training_split(run)}}
+
+
+def exported_facts(facts):
+    """As `read_run`, of an export: what the `facts` of its model.json tell of the run.
+
+    They hold no local paths. Of an older export, or one of no run, less is known: the name of the
+    dataset is None where it does not tell, and so is what it began with.
+    """
+    run = facts.get("run") or {}
+    classes = {key: facts[key] for key in ("class_names", "palette")}
+    return {
+        "task": facts["task"],
+        "dataset": {"name": None, **(run.get("dataset") or {}), **classes},
+        "arguments": run.get("arguments") or {},
+        BEGUN_WITH: run.get(BEGUN_WITH, [None]),
     }

@@ -10,6 +10,7 @@ from kerasdense.export import parity
 from kerasdense.export.formats import ConversionError
 from kerasdense.export.signatures import Form
 
+FLOATS = "float32", "float16"
 LADDER = NamedModel("ladder", "ladder_densenet", {"blocks": (1, 1, 1, 1)})
 SSD = NamedModel("ssd", "ssd300", {"width": 1 / 64})
 
@@ -24,7 +25,7 @@ def cells(out):
 
 @pytest.mark.slow
 def test_the_table_of_formats(capsys):
-    status = formats.benchmark([LADDER], ["saved_model"], turns=1)
+    status = formats.benchmark([LADDER], ["saved_model"], FLOATS, turns=1)
     out, err = capsys.readouterr()
     (row,) = cells(out).values()
     assert status == 0 and len(row) == 2 and list(cells(out)) == ["ladder"], err
@@ -37,7 +38,7 @@ def test_a_cell_that_fails_is_the_exit_status(capsys, monkeypatch):
         raise ValueError(text) if form.precision == "float16" else RuntimeError("no")
 
     monkeypatch.setattr(formats, "export", refuses)
-    assert formats.benchmark([LADDER], ["onnx"], turns=1) == 1
+    assert formats.benchmark([LADDER], ["onnx"], FLOATS, turns=1) == 1
     expected = ["FAILS: export: RuntimeError: no", "refused: not in / float16"]
     assert cells(capsys.readouterr().out) == {"ladder": expected}
 

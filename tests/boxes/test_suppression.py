@@ -107,12 +107,38 @@ def test_nothing_found_gives_zeros_and_batches_may_be_dynamic(decode):
     assert decode_batch(np.zeros((0, 3, 7), np.float32))["boxes"].shape == (0, DETECTIONS, 4)
 
 
-def test_portable_compiles_with_xla():
-    raw = raw_of([[0.6, 0.1], [0.005, 0.9], [0.0, 0.4]])
-    decode = functools.partial(decode_detections, anchors=ANCHORS, portable=True)
-    compiled = tf.function(decode, jit_compile=True)(tf.constant(raw))
-    for name, values in decode(raw).items():
-        np.testing.assert_allclose(compiled[name], values, rtol=1e-5)
+def test_boxes_without_area_are_kept_and_suppress_nothing(decode):
+    # The first two are the same line, the right border; the third covers half of the image.
+    anchors = np.array([[1.5, 0.5, 0.2, 0.2], [1.5, 0.5, 0.2, 0.2], [1, 0.5, 1, 1]], np.float32)
+    result = decode(raw_of([[0.9], [0.8], [0.7]]), anchors)
+    assert result["num_detections"].numpy() == [3]
+    np.testing.assert_allclose(result["scores"][0, :3], [0.9, 0.8, 0.7], rtol=1e-5)
+    line = [1, 0.4, 1, 0.6]
+    np.testing.assert_allclose(result["boxes"][0, :3], [line, line, [0.5, 0, 1, 1]], atol=1e-6)
+
+
+def test_of_equal_scores_all_that_do_not_overlap_are_kept(decode):
+    centers = np.stack(np.meshgrid(*2 * [(np.arange(12) + 0.5) / 12]), axis=-1).reshape(-1, 2)
+    anchors = np.concatenate([centers, np.full((144, 2), 1 / 12)], axis=1).astype(np.float32)
+    result = decode(raw_of([[0.5]] * 144, anchors), anchors)
+    assert result["num_detections"].numpy() == [144]
+    middles = (result["boxes"][0, :144, :2] + result["boxes"][0, :144, 2:]) / 2
+    found = sorted(map(tuple, np.round(middles, 4)))
+    np.testing.assert_allclose(found, sorted(map(tuple, np.round(centers, 4))), atol=1e-3)
+
+
+@pytest.mark.parametrize("batch, count, classes", [(1, 60, 1), (3, 700, 2), (1, 500, 20)])
+def test_portable_agrees_and_compiles_with_xla(batch, count, classes):
+    rng = np.random.default_rng(0)
+    anchors = np.concatenate(
+        [rng.uniform(-0.2, 1.2, (count, 2)), rng.uniform(0.02, 0.4, (count, 2))], axis=1
+    ).astype(np.float32)  # some lie outside the image, and their boxes have no area
+    raw = rng.normal(0, 1, (batch, count, classes + 5)).astype(np.float32)
+    expected = decode_detections(raw, anchors)
+    portable = functools.partial(decode_detections, anchors=anchors, portable=True)
+    for decode in (portable, tf.function(portable, jit_compile=True)):
+        for name, values in decode(tf.constant(raw)).items():
+            np.testing.assert_allclose(values, expected[name], rtol=1e-5, atol=1e-6)
 
 
 def test_agrees_with_keras_cv():

@@ -52,16 +52,30 @@ def measured(kerasdense):
 
 
 @pytest.mark.slow
-def test_export_beside_the_training_graph(small_run, measured):
-    result, _ = measured(
-        "export", "--run", small_run, "--size", "64x70", "--batch-sizes", "1,3", "--turns", 2
-    )
+def test_exports_beside_their_model(small_run, measured):
+    result, out = measured(
+        "export", "--run", small_run, "--size", "64x70", "--batch-sizes", "1,3", "--turns", 2,
+        "--formats", "saved_model,litert", "--precisions", "float32,bfloat16",
+    )  # fmt: skip
     assert result["model"] == "small" and result["size"] == [64, 70]
     assert [batch["batch_size"] for batch in result["batches"]] == [1, 3]
+    rows = {"Keras model, float32", "saved_model, float32", "saved_model, bfloat16"}
     for batch in result["batches"]:
-        assert set(batch["milliseconds"]) == {"training graph", "exported"}
-        assert min(batch["milliseconds"].values()) > 0 and batch["ratio"] > 0
-        assert 0 < batch["largest_relative_difference"] < 1e-4
+        assert set(batch["milliseconds"]) == rows | {"litert, float32"}
+        assert min(batch["milliseconds"].values()) > 0
+    assert "litert, bfloat16: left out. There is no litert in bfloat16: " in out
+    assert "No accuracy is measured: " in out and not result["accuracy"], "it has no dataset"
+
+
+def test_exports_are_measured_on_the_validation_split(segmentation_run, measured):
+    result, out = measured(
+        "export", "--run", segmentation_run, "--size", "64x70", "--batch-sizes", 1, "--turns", 1,
+        "--formats", "saved_model", "--images", 1,
+    )  # fmt: skip
+    assert "accuracy: mean_iou of the first 1 pictures of folder, split val" in out
+    fitted, exported = result["accuracy"].values()
+    assert fitted == pytest.approx(exported, abs=0.01)
+    assert f"{100 * exported:.2f} %" in out
 
 
 @pytest.mark.slow
@@ -244,7 +258,7 @@ def test_formats_takes_the_models_and_formats_named(kerasdense, monkeypatch):
 
     monkeypatch.setattr(formats, "benchmark", lambda *arguments: print(arguments) or 1)
     status, out, _ = kerasdense("benchmark", "formats", "--models", TINY, "--formats", "onnx")
-    assert status == 1 and TINY in out and "('onnx',), 5)" in out
+    assert status == 1 and TINY in out and "('onnx',), ('float32', 'float16'), 5)" in out
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def test_the_best_model_of_the_run_measures_what_was_logged(
 def test_images_measured_at_once(task, flags, size, request, kerasdense, monkeypatch, tmp_path):
     run, asked = request.getfixturevalue(f"{task}_run"), []
 
-    def stop(self, model, builder, split, batch_size):
+    def stop(self, builder, split, image_size, batch_size):
         asked.append(batch_size)
         raise ValueError("enough is known")
 

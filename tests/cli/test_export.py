@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kerasdense.benchmarks import xla
 from kerasdense.export import artefact, predictor
 from kerasdense.training import run_folder
 
@@ -119,3 +120,30 @@ def test_mistakes_are_named(small_run, flags, words, kerasdense, tmp_path):
     status, _, err = kerasdense("export", *arguments)
     assert status == 2 and words in err and "Traceback" not in err
     assert not list((tmp_path / "name").glob("*"))
+
+
+@pytest.mark.parametrize("ratio, used", [(1.3, True), (0.9, False), (1.04, False)])
+def test_xla_is_used_where_it_is_measured_to_be_faster(
+    small_run, kerasdense, tmp_path, monkeypatch, ratio, used
+):
+    measured = {"without": [ratio] * 3, "with XLA": [1.0] * 3}
+    monkeypatch.setattr(xla, "in_turns", lambda alternatives, turns: measured)
+    arguments = ("export", "--run", small_run, "--output", tmp_path / "name", "--xla", "auto")
+    status, out, err = kerasdense(*arguments, "--batch-size", 1, "--size", "64x70")
+    assert status == 0, err
+    assert f"XLA {'on' if used else 'off'}: {ratio:.2f} times as fast with it" in out
+    facts = json.loads((tmp_path / "name" / "1" / predictor.FACTS).read_text())
+    assert facts["xla"] is used
+
+
+@pytest.mark.parametrize(
+    "flags, why",
+    [
+        (("--batch-size", 1), "each shape of the input anew"),
+        (("--format", "openvino", "--batch-size", 1, "--size", "64x70"), "saved_model alone"),
+    ],
+)
+def test_xla_auto_is_off_where_it_would_not_pay(small_run, kerasdense, tmp_path, flags, why):
+    arguments = ("export", "--run", small_run, "--output", tmp_path / "name", "--xla", "auto")
+    status, out, err = kerasdense(*arguments, *flags)
+    assert status == 0 and "XLA off: " in out and why in out, err

@@ -11,6 +11,7 @@ from PIL import Image
 
 from kerasdense import __version__, models
 from kerasdense.data.sources import toy_streets
+from kerasdense.export import processor
 from kerasdense.training import run_folder
 
 BOX_NAMES = ["car", "pedestrian"]
@@ -109,6 +110,24 @@ def test_a_run_is_resumed(classification_run, fit_flags, kerasdense, tmp_path):
     for old, new in zip(before.trainable_variables, after.trainable_variables, strict=True):
         assert np.isfinite(new).all()
         assert not np.array_equal(old, new) or "kernel" not in old.path, old.path
+
+
+def test_the_precision_of_auto_is_kept(
+    segmentation_run, fit_flags, kerasdense, tmp_path, monkeypatch
+):
+    shutil.copytree(segmentation_run, tmp_path / "run")
+    monkeypatch.setattr(processor, "best_precision", lambda: ("bfloat16", "a test says so"))
+    auto = ("--precision", "auto")
+    status, out, err = kerasdense(*fit_flags("ladder_densenet", tmp_path / "run", *auto))
+    assert status == 0 and "precision float32: that of the run" in out, err
+    status, out, err = kerasdense(*fit_flags("ladder_densenet", tmp_path / "new", *auto))
+    assert status == 0 and "precision mixed_bfloat16: a test says so" in out, err
+    run = json.loads((tmp_path / "new" / "run.json").read_text())
+    assert run["arguments"]["precision"] == "mixed_bfloat16"
+    # The same command on another machine goes on with what the run began with.
+    monkeypatch.setattr(processor, "best_precision", lambda: ("float32", "a test says so"))
+    status, out, err = kerasdense(*fit_flags("ladder_densenet", tmp_path / "new", *auto))
+    assert status == 0 and "precision mixed_bfloat16: that of the run" in out, err
 
 
 def test_a_run_of_before_an_option_is_complete_or_another(

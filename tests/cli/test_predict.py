@@ -14,6 +14,7 @@ from PIL import Image
 
 from kerasdense.data.formats import read_mot, read_voc_results
 from kerasdense.data.sources import toy_streets
+from kerasdense.export import processor
 from kerasdense.export.predictor import Predictor
 
 BOX_NAMES = ["car", "pedestrian"]
@@ -364,3 +365,27 @@ def test_a_name_that_is_too_long_costs_its_picture_alone(
     status, out, err = kerasdense("predict", "--saved-model", segmentation_export, *folders)
     assert status == 1 and "skipped" in err and "File name too long" in err
     assert "1 of 2 images predicted" in out and (tmp_path / "out" / "b_overlay.png").exists()
+
+
+def test_precision_of_a_run_and_of_an_export(
+    segmentation_run, segmentation_export, toy_folder, kerasdense, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(processor, "best_precision", lambda: ("bfloat16", "a test says so"))
+    picture = toy_folder / "images" / "scene_000.png"
+
+    def predict(*flags):
+        status, out, err = kerasdense("predict", *flags, picture, "--output", tmp_path / "found")
+        assert status == 0, err
+        return out
+
+    out = predict("--run", segmentation_run, "--precision", "auto")
+    assert "precision mixed_bfloat16: a test says so" in out
+    out = predict("--run", segmentation_run, "--precision", "bfloat16")
+    assert "precision bfloat16" not in out and "precision mixed" not in out
+    out = predict("--saved-model", segmentation_export, "--precision", "auto")
+    assert "precision float32: a saved_model computes in what it was exported in" in out
+    status, _, err = kerasdense(
+        "predict", "--saved-model", segmentation_export, picture, "--output", tmp_path / "found",
+        "--precision", "bfloat16",
+    )  # fmt: skip
+    assert status == 2 and "computes in float32, received precision 'bfloat16'" in err

@@ -12,12 +12,15 @@ from small_models import (
     logits_of,
     pictures,
     randomize,
+    small_classifier,
     small_dilated_model,
     small_model,
     small_task,
     smooth_pictures,
 )
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
+from kerasdense.boxes import suppression
 from kerasdense.cli.export import FORMATS as OFFERED
 from kerasdense.export import formats, parity, predictor
 from kerasdense.export.artefact import export
@@ -35,6 +38,8 @@ CASES = [
         for format in ("onnx", "openvino", "litert")
     ),
     *itertools.product(("segmentation",), FORMATS, ("float16",)),
+    *itertools.product(("segmentation",), ("saved_model", "openvino"), ("bfloat16",)),
+    ("classification", "saved_model", "bfloat16"),
     ("classification", "saved_model", "float16"),
     *(pytest.param("detection", format, "float16", marks=pytest.mark.slow) for format in FORMATS),
 ]
@@ -69,6 +74,78 @@ def test_every_format_agrees_with_the_model(
         assert not parity.exceeded(task, figures, precision), figures
 
 
+@pytest.mark.parametrize(
+    "format, precision",
+    [*itertools.product(RUNTIMES, ["float32"]), ("openvino", "float16"), ("litert", "float16")],
+)
+@pytest.mark.parametrize("count, classes", [(40, 1), (600, 5)])
+def test_every_runtime_suppresses_as_tensorflow_does(tmp_path, format, precision, count, classes):
+    pytest.importorskip(CONVERTERS.get(format, "tensorflow"))
+    runtime = pytest.importorskip(predictor.RUNTIMES[format][0])
+    rng = np.random.default_rng(0)
+    # Some lie outside the image, and their boxes have no area. float16 holds all of them.
+    anchors = np.concatenate(
+        [rng.uniform(-0.2, 1.2, (count, 2)), rng.uniform(0.02, 0.4, (count, 2))], axis=1
+    )
+    anchors = anchors.astype(np.float16).astype(np.float32)
+    served = tf.Module()
+    served.parameters = []
+    served.serving_default = tf.function(
+        lambda images: suppression.decode_detections(images, anchors, portable=True),
+        input_signature=[tf.TensorSpec([None, count, classes + 5], tf.float32, "images")],
+        autograph=False,
+    )
+    functions = {"serving_default": served.serving_default.get_concrete_function()}
+    FORMATS[format].write(served, functions, tmp_path / "model", precision, None)
+    file = tmp_path / "model" / predictor.FILES[format]
+    call = predictor.OPENERS[format](runtime, file, functions, "float32", None)["serving_default"]
+    for batch, background in [(1, 0), (3, 3), (2, 20), (1, 0)]:  # at 20, nothing is found
+        raw = rng.normal(0, 1.5, (batch, count, classes + 5)).astype(np.float32)
+        raw[..., 0] += background
+        raw[..., -4:] = 0  # on the anchors
+        expected = suppression.decode_detections(raw, anchors)
+        assert (background == 20) == (not expected["num_detections"].numpy().any())
+        for name, values in call(raw).items():
+            np.testing.assert_allclose(values, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "format, precision, others",
+    [
+        ("saved_model", "int8", "onnx, openvino, litert"),
+        ("onnx", "bfloat16", "saved_model, openvino"),
+        ("litert", "bfloat16", "saved_model, openvino"),
+    ],
+)
+def test_what_a_runtime_cannot_compute_is_refused_with_the_reason(
+    tmp_path, format, precision, others
+):
+    with pytest.raises(ValueError) as caught:
+        export(small_model(), small_task("segmentation"), tmp_path / "n", Form(format, precision))
+    reason = FORMATS[format].refused[precision]
+    assert reason in str(caught.value) and f"one of the formats {others}." in str(caught.value)
+    assert not (tmp_path / "n").exists()
+
+
+@pytest.mark.parametrize("kind, size", [("segmentation", (64, 80)), ("classification", None)])
+def test_xla_compiles_the_network_of_a_saved_model_and_changes_nothing(
+    tmp_path, exported_reference, kind, size
+):
+    task, reference = small_task(kind), exported_reference(kind)
+    build = {"segmentation": small_model, "classification": small_classifier}[kind]
+    version = export(build(), task, tmp_path / "name", Form(batch_size=2, size=size, xla=True))
+    proto = SavedModel.FromString((version / "saved_model.pb").read_bytes())
+    functions = proto.meta_graphs[0].graph_def.library.function
+    assert any(each.attr["_XlaMustCompile"].b for each in functions)
+    exported = Predictor(version)
+    assert exported.facts["xla"]
+    images = smooth_pictures(2, *(size or (36, 20)))
+    figures = parity.compare(exported.predict, reference, task, [images])
+    assert not parity.exceeded(task, figures, "float32"), figures
+    with pytest.raises(ValueError, match="XLA compiles a saved_model alone, received format 'onn"):
+        Form("onnx", xla=True)
+
+
 def learned_fcn():
     """Upsamplings and a blend of scores that have learned something."""
     model = fcn_densenet((1, 1, 1, 1), 4, skips=(16,), upsampling="learned", skip_fusion="concat")
@@ -96,7 +173,7 @@ def small_fc_densenet():
         *(
             pytest.param(small_dilated_model, format, precision, marks=pytest.mark.slow)
             for format, precision in itertools.product(FORMATS, PRECISIONS)
-            if precision != "float32"
+            if precision not in ("float32", "int8", *FORMATS[format].refused)
         ),
         pytest.param(dilated_ladder_densenet, "onnx", "float32", marks=pytest.mark.slow),
         *(

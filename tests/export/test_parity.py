@@ -1,5 +1,7 @@
 """The reference beside a Keras model called by hand, and which figures count as rounding."""
 
+import itertools
+
 import numpy as np
 import pytest
 from small_models import logits_of, small_detector, small_model, small_task, smooth_pictures
@@ -9,7 +11,7 @@ from kerasdense.boxes.suppression import decode_detections
 from kerasdense.export import parity
 from kerasdense.models.ssd import anchors_of
 
-PRECISIONS = ("float32", "float16")
+PRECISIONS = ("float32", "float16", "bfloat16")
 
 
 def test_the_reference_is_the_keras_model_in_float32():
@@ -93,5 +95,6 @@ def test_each_figure_is_named_beyond_its_limit(name):
             assert f"{limit:g} in {precision}" in phrase
             (phrase,) = parity.exceeded(task, zeros | {figure: np.nan}, precision)
             assert "nan" in phrase
-    larger = parity.limits(task, "float16")
-    assert all(larger[figure] > limit for figure, limit in parity.limits(task, "float32").items())
+    for exact, coarser in itertools.pairwise(PRECISIONS):
+        larger = parity.limits(task, coarser)
+        assert all(larger[figure] > limit for figure, limit in parity.limits(task, exact).items())

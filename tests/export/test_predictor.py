@@ -18,6 +18,7 @@ from PIL import Image
 from small_models import BUILD, CONVERTERS, NAMES, PALETTE, RUNTIMES, pictures
 from tensorflow.python.eager import context
 
+from kerasdense.export import processor
 from kerasdense.export.predictor import FILES, Predictor
 
 ENVIRONMENT = {
@@ -515,3 +516,63 @@ def test_memory_of_tensorflow_with_onednn_is_bounded(exported_version):
     cases = {"tensorflow": ("tensorflow", str(exported_version("segmentation")))}
     found = in_a_process_of_its_own(cases, "", "", 1500, TF_NUM_INTEROP_THREADS="1")
     assert found["tensorflow"]["growth"] < 25
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("best", ["float32", "bfloat16"])
+def test_auto_is_what_the_processor_computes_fast_where_the_runtime_can(
+    exported_version, monkeypatch, format, best
+):
+    monkeypatch.setattr(processor, "best_precision", lambda: (best, "a test says so"))
+    version = exported_version("segmentation", format)
+    found = Predictor(version, "auto")
+    if format == "openvino":
+        assert (found.precision, found.reason) == (best, "a test says so")
+    else:
+        assert found.precision == "float32" and "exported in" in found.reason
+
+
+def test_openvino_computes_in_the_precision_asked_for(exported_version):
+    version, images = exported_version("segmentation", "openvino"), pictures(2, 64, 80)
+    own, float32, bfloat16 = (
+        Predictor(version, precision).predict(images)["confidence"]
+        for precision in (None, "float32", "bfloat16")
+    )
+    np.testing.assert_array_equal(own, float32)
+    if "BF16" in importlib.import_module("openvino").Core().get_property(
+        "CPU", "OPTIMIZATION_CAPABILITIES"
+    ):
+        assert 1e-6 < np.abs(bfloat16 - float32).max() < 0.1
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_precision_that_a_file_does_not_compute_in_is_refused(exported_version, format):
+    version = exported_version("segmentation", format)
+    with pytest.raises(ValueError, match=r"computes in float32.*received precision 'float16'"):
+        Predictor(version, "float16")
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino", "litert"])
+def test_the_number_of_threads_changes_no_answer(exported_version, format):
+    version, images = exported_version("segmentation", format), pictures(1, 64, 80)
+    one, all_cores = (Predictor(version, threads=threads) for threads in (1, None))
+    for name, values in one.predict(images).items():
+        np.testing.assert_allclose(values, all_cores.predict(images)[name], atol=1e-5)
+    with pytest.raises(ValueError, match="at least 1, received 0"):
+        Predictor(version, threads=0)
+
+
+def test_threads_of_tensorflow_are_those_of_the_process(saved_model):
+    tf.constant(1) + 1  # it has begun
+    with pytest.raises(ValueError, match="threads=1 comes too late"):
+        Predictor(saved_model, threads=1)
+    code = f"""
+from kerasdense.export.predictor import Predictor
+Predictor({str(saved_model)!r}, threads=1)
+import tensorflow as tf
+assert tf.config.threading.get_intra_op_parallelism_threads() == 1
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

@@ -445,8 +445,13 @@ class Reading:
 
     features = ("image",)
 
-    def eval_batches(self, *asked, with_targets):
-        assert with_targets  # of which the validation loss is made
+    def image_size_of(self, model):
+        return f"size of {model}"
+
+    def targets(self, model):
+        return f"targets of {model}"  # of which the validation loss is made
+
+    def eval_batches(self, *asked):
         return asked
 
 
@@ -463,7 +468,8 @@ def test_where_xla_compiles_validation_has_few_sizes(xla):
     builder = prepared("train", "test")
     data = recipe_module._data(Reading(), builder, "train", None, options)
     # Whole images take more memory than crops: at most 8 at once, unless more are wished for.
-    assert data.validation("model") == ("model", builder, "test", 8, xla == "on")
+    asked = (builder, "test", "size of model", 8, xla == "on", "targets of model")
+    assert data.validation("model") == asked
 
 
 @pytest.mark.parametrize("splits, missing", [(("train",), "val"), (("val",), "train")])

@@ -103,6 +103,9 @@ def test_a_fourth_task_is_fitted_evaluated_predicted_and_exported(depth, kerasde
     status, out, err = kerasdense("check-export", saved, "--run", run, "--images", images,
                                   "--pictures", 2, "--turns", 1)  # fmt: skip
     assert status == 0, err
+    kerasdense("evaluate", "--saved-model", saved, *data)
+    measured = saved / "1" / "evaluation" / "folder_toy_val" / "evaluation.json"
+    assert json.loads(measured.read_text())["error"] == pytest.approx(result["error"], abs=1e-4)
     drawn = []
     for kind, model in (("--run", run), ("--saved-model", saved)):
         output = tmp_path / f"from{kind}"

@@ -116,6 +116,57 @@ def test_mistakes_are_named():
         TASK.evaluate(classifier(np.zeros((3, 3))), samples(np.zeros((3, 3))), verbose=0)
 
 
+# --- measured by the answers of an export --------------------------------------------------------
+
+
+def answering(probabilities):
+    """A stand-in for an export that answers image n with `probabilities[n]`."""
+    probabilities = np.array(probabilities, np.float32)
+    return lambda images: {"probabilities": probabilities[images[:, 0, 0, 0]]}
+
+
+def test_answers_are_counted_as_a_model_s_are():
+    # As of "one that errs": cat 1/2, dog 2/3.
+    logits = np.array([[-1, 9, -2], [0, 8, -2], [9, -7, 3]], np.float32)
+    found = TASK.measure(answering(1 / (1 + np.exp(-logits))), samples(), worst=2, verbose=0)
+    assert found.result["ap_area"] == {"cat": 1 / 2, "dog": pytest.approx(2 / 3), "owl": None}
+    result, curves, worst = measure(logits, worst=2)
+    assert found.result == result  # with the cat of probability 0.5
+    np.testing.assert_array_equal(found.curves["dog"], curves["dog"])
+    for ours, theirs in zip(found.worst, worst, strict=True):
+        assert ours["file_name"] == theirs["file_name"]
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+        np.testing.assert_allclose(ours["probabilities"], theirs["probabilities"], rtol=1e-5)
+
+
+def test_small_probabilities_rank_but_those_of_one_tie():
+    # The smallest numbers of float32 still tell which is more; above 1 - 2^-24 there is 1 alone.
+    truth = [[0], [1]]
+    least = np.nextafter(np.float32(0), np.float32(1))
+    for given, expected in ((([[0]], [[least]]), 1), (([[1]], [[1]]), 1 / 2)):
+        found = CAT.measure(answering(np.concatenate(given)), samples(truth), verbose=0)
+        assert found.result["mean_ap_area"] == expected
+        assert all(np.isfinite(each["loss"]) for each in found.worst)
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (np.full((3, 3), np.nan), "probabilities are not finite for 0.jpg, 1.jpg"),
+        (np.full((3, 3), 1.5), "0.jpg, 1.jpg: expected probabilities from 0 to 1, received 1.5"),
+        (np.zeros((3, 2)), "probabilities of both models must have one shape"),
+    ],
+)
+def test_answers_that_cannot_be(answer, words):
+    with pytest.raises(ValueError, match=words):
+        TASK.measure(answering(answer), samples(), verbose=0)
+    with pytest.raises(ValueError, match="holds no images"):
+        TASK.measure(answering(answer), samples().take(0), verbose=0)
+
+
+# --- labels of a picture -------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("number", range(5))
 def test_labels_of_a_picture_by_the_rule_of_voc(number):
     # Objects of the classes 0 ... number - 1, of which class 1 is difficult.

@@ -130,6 +130,86 @@ def test_mistakes_are_named():
         TASK.evaluate(detector([([], [])]), samples(nothing), verbose=0)
 
 
+# --- measured by the answers of an export --------------------------------------------------------
+
+
+def answering(seen, width=300, height=300):
+    """A stand-in for an export that answers image n with the boxes and labels `seen[n]`.
+
+    In pixels of pictures of this size; rows after the last detection hold what must not count.
+    """
+
+    def predict(images):
+        assert images.shape[1:] == (height, width, 3)
+        boxes = np.full((len(images), 5, 4), np.nan, np.float32)
+        scores, classes = np.full((len(images), 5), 9.0), np.full((len(images), 5), 7)
+        counts = np.zeros(len(images), np.int32)
+        for i, number in enumerate(images[:, 0, 0, 0]):
+            found, labels = seen[number]
+            counts[i] = len(labels)
+            boxes[i, : counts[i]] = np.reshape(found, (-1, 4)) * [width, height, width, height]
+            scores[i, : counts[i]], classes[i, : counts[i]] = 0.99, labels
+        return {"boxes": boxes, "scores": scores, "classes": classes, "num_detections": counts}
+
+    return predict
+
+
+SEEN = [
+    ([TRUTH[0][0][0]], [0]),  # as above: four errors
+    ([TRUTH[1][0][0], [0.05, 0.05, 0.15, 0.15]], [0, 1]),
+]
+
+
+@pytest.mark.parametrize("width, height", [(300, 300), (150, 40)])
+def test_answers_are_counted_as_a_model_s_are(width, height):
+    pictures = samples().map(lambda batch: batch | {"image": batch["image"][:, :height, :width]})
+    truth = answering([truth[:2] for truth in TRUTH], width, height)
+    result = TASK.measure(truth, pictures, verbose=0).result
+    assert result["mean_ap_area"] == 1 and result["coco"]["AP"] == pytest.approx(1)
+    found = TASK.measure(answering(SEEN, width, height), pictures, verbose=0)
+    assert found.result["true_positives"] == {"cat": 1, "dog": 0}
+    assert [(each["file_name"], each["errors"]) for each in found.worst] == [
+        ("1.jpg", 3), ("0.jpg", 1),
+    ]  # fmt: skip
+    expected, _, worst = measure(detector(SEEN))
+    assert found.result == expected
+    np.testing.assert_allclose(
+        found.worst[0]["detections"]["boxes"], worst[0]["detections"]["boxes"], atol=1e-5
+    )
+
+
+def test_nothing_detected_is_measured_too():
+    result = TASK.measure(answering([([], [])] * 2), samples(), verbose=0).result
+    assert result["mean_ap_area"] == 0 and result["detections"] == {"cat": 0, "dog": 0}
+    with pytest.raises(ValueError, match="holds no images"):
+        TASK.measure(answering([]), samples([]), verbose=0)
+
+
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("classes", 2, "0.jpg: the detections are of classes 2 to 2, but there are 2"),
+        ("classes", -1, "0.jpg: the detections are of classes -1 to -1"),
+        ("num_detections", 6, "0.jpg: num_detections is 6, but there are 5 boxes"),
+        ("num_detections", -1, "0.jpg: num_detections is -1, but there are"),
+        ("boxes", np.nan, "boxes are not finite for 0.jpg"),
+        ("scores", np.inf, "scores are not finite for 0.jpg"),
+    ],
+)
+def test_answers_that_cannot_be(name, value, words):
+    def predict(images):
+        outputs = answering(SEEN)(images)
+        if name == "num_detections":
+            outputs = {key: np.nan_to_num(values) for key, values in outputs.items()}
+        return outputs | {name: np.full_like(outputs[name], value)}
+
+    with pytest.raises(ValueError, match=words):
+        TASK.measure(predict, samples(), verbose=0)
+
+
+# --- pictures and validation ---------------------------------------------------------------------
+
+
 def first_samples():
     """As validation has them: dicts without the batch."""
     (batch,) = samples().as_numpy_iterator()

@@ -118,6 +118,7 @@ def test_worst_images_are_the_worst_and_few():
         samples.append((picture_of(labels), mask))
     _, worst = run(channel_model(), batches(*samples), worst=3)
     assert [image["file_name"] for image in worst] == ["1.png", "4.png", "3.png"]
+    assert run(channel_model(), batches(*samples), worst=0)[1] == []
 
 
 def test_an_ignored_image_is_counted_but_not_judged():
@@ -196,7 +197,7 @@ def test_images_of_one_size_are_not_padded_to_have_few(monkeypatch, sizes, multi
     monkeypatch.setattr(pipeline, "full_size_batches", lambda split, *numbers: numbers)
     builder = prepared({"val": [1, 1, 1, 0]})
     builder.info.metadata["sizes"] = sizes
-    found = TASK.eval_batches(None, builder, "val", 4, few_sizes=True)
+    found = TASK.eval_batches(builder, "val", batch_size=4, few_sizes=True)
     assert found == (4, multiple, TASK.minimum_side)
 
 
@@ -285,6 +286,85 @@ def test_mistaken_arguments():
     for scales in ((), (0.0,), (-1.0,), (float("nan"),), (float("inf"),)):
         with pytest.raises(ValueError, match="Scales"):
             run(channel_model(), batches(*TWO_SIZES), scales=scales)
+
+
+# --- measured by the answers of an export --------------------------------------------------------
+
+
+def brightest(images):
+    """What an export of `channel_model` answers."""
+    labels = images.argmax(axis=-1).astype(np.uint8)
+    return {"labels": labels, "confidence": np.full(labels.shape, 0.5, np.float32)}
+
+
+def test_answers_are_counted_as_a_model_s_are():
+    found = TASK.measure(brightest, batches(*TWO_SIZES), verbose=0)
+    assert found.result["confusion_matrix"] == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
+    result, worst = run(channel_model(), batches(*TWO_SIZES))
+    assert found.result == result
+    for ours, theirs in zip(found.worst, worst, strict=True):
+        assert ours.keys() == theirs.keys() and ours["file_name"] == theirs["file_name"]
+        np.testing.assert_array_equal(ours["prediction"], theirs["prediction"])
+
+
+@pytest.mark.parametrize(
+    "mask, matrix",
+    [
+        # Nearest of 2 columns, half-pixel centers: of 4 at 0.25, 0.75 | 1.25, 1.75; of 3 at 1/3 |
+        # 1, 5/3.
+        ([[0, 0, 1, 1]], [[2, 0, 0], [0, 2, 0], [0, 0, 0]]),
+        ([[0, 0, 1]], [[1, 1, 0], [0, 1, 0], [0, 0, 0]]),
+        ([[0, IGNORE], [2, 1]], [[1, 0, 0], [0, 1, 0], [1, 0, 0]]),
+    ],
+)
+def test_answers_are_resized_to_the_labels_by_nearest_neighbor(mask, matrix):
+    data = batches((picture_of([[0, 1]]), np.array(mask, np.uint8)))
+    assert TASK.measure(brightest, data, verbose=0).result["confusion_matrix"] == matrix
+
+
+def test_an_export_is_given_pictures_without_the_padding_of_their_batch():
+    given = []
+
+    def predict(images):
+        given.append(images)
+        return brightest(images)
+
+    # Two pictures, 1x4 and 2x1, in a batch that is padded to 5x6.
+    image, mask = np.full((2, 5, 6, 3), 127, np.uint8), np.full((2, 5, 6), IGNORE, np.uint8)
+    for i, (picture, labels) in enumerate(TWO_SIZES):
+        image[i, : labels.shape[0], : labels.shape[1]] = picture
+        mask[i, : labels.shape[0], : labels.shape[1]] = labels
+    size = np.array([[1, 4], [2, 1]], np.int32)
+    sample = {"image": image, "mask": mask, "size": size, "file_name": ["0.png", "1.png"]}
+    data = tf.data.Dataset.from_tensors(sample)
+    found = TASK.measure(predict, data, verbose=0)
+    assert found.result == run(channel_model(), data)[0]
+    assert [images.shape for images in given] == [(2, 2, 4, 3)]  # what both need
+    np.testing.assert_array_equal(given[0][0, :1], TWO_SIZES[0][0])
+    assert [each["prediction"].shape for each in found.worst] == [(1, 4), (2, 1)]
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        ({"labels": np.full((1, 1, 4), 3, np.uint8)}, "labels go from 3 to 3, but there are 3"),
+        ({"labels": np.zeros((1, 4, 1), np.uint8)}, "labels of both models must have one shape"),
+        ({"confidence": np.full((1, 1, 4), np.nan)}, "confidences are not finite for 0.png"),
+    ],
+)
+def test_answers_that_cannot_be(answer, words):
+    with pytest.raises(ValueError, match=words):
+        TASK.measure(lambda images: brightest(images) | answer, batches(TWO_SIZES[0]), verbose=0)
+
+
+def test_a_picture_that_an_export_does_not_take_is_named():
+    def refuse(images):
+        raise ValueError("too wide")
+
+    with pytest.raises(ValueError, match="^0.png: too wide$"):
+        TASK.measure(refuse, batches(*TWO_SIZES), verbose=0)
+    with pytest.raises(ValueError, match="holds no images"):
+        TASK.measure(refuse, batches(), verbose=0)
 
 
 # --- figures of an export beside its model -------------------------------------------------------

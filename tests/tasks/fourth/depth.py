@@ -17,7 +17,15 @@ from kerasdense.drawing import pictures
 from kerasdense.recipes import ladder_densenet
 from kerasdense.recipes.options import augmented_crops, crops, falling_adam
 from kerasdense.recipes.recipe import Recipe
-from kerasdense.tasks.base import Evaluation, Figure, Task, check_shape, file_names, progress
+from kerasdense.tasks.base import (
+    Evaluation,
+    Figure,
+    Task,
+    check_shape,
+    file_names,
+    predicted,
+    progress,
+)
 
 NEAREST_FIRST = ("pedestrian", "car", "pole", "road", "pavement", "tree", "building", "sky")
 
@@ -46,7 +54,7 @@ class Depth(Task):
         return lambda sample: _depth(sample["mask"][..., 0])
 
     def eval_batches(
-        self, model, builder, split, batch_size=1, few_sizes=False, with_targets=False
+        self, builder, split, image_size=None, batch_size=1, few_sizes=False, targets=None
     ):
         from kerasdense.data import pipeline
 
@@ -76,11 +84,23 @@ class Depth(Task):
         )
 
     def evaluate(self, model, samples, worst=1, verbose=1):
+        def depth_of(images, names):
+            return np.asarray(model.predict_on_batch(images))[..., 0]
+
+        return self._counted(depth_of, samples, worst, verbose)
+
+    def measure(self, predict, samples, worst=1, verbose=1):
+        def depth_of(images, names):
+            return predicted(predict, images, names)["depth"]
+
+        return self._counted(depth_of, samples, worst, verbose)
+
+    def _counted(self, depth_of, samples, worst, verbose):
         errors, images = [], []
         for batch in progress(samples, verbose):
-            found = np.asarray(model.predict_on_batch(batch["image"].numpy()))[..., 0]
-            errors += list(np.abs(found - batch["depth"].numpy()).mean(axis=(1, 2)))
             names = file_names(batch["file_name"].numpy())
+            found = depth_of(batch["image"].numpy(), names)  # [B, H, W]
+            errors += list(np.abs(found - batch["depth"].numpy()).mean(axis=(1, 2)))
             images += [
                 {"file_name": name, "image": image, "found": depth}
                 for name, image, depth in zip(names, batch["image"].numpy(), found)

@@ -1,0 +1,134 @@
+"""Exports in int8: which parts of a network, and what the converters are told.
+
+A network is quantized from its first convolution on. What lies before (normalization), its last
+convolutions, which give logits and offsets of boxes, and what follows (resizes, softmax, decoding,
+suppression) stay in floating point: they take little time, and their rounding would be seen.
+`calibration` is a `calibration.Calibration`.
+"""
+
+import logging
+
+# What int8 may cost of the accuracy, before NNCF puts layers back into floating point.
+LARGEST_DROP = 0.01
+RANKED = 8  # pictures by which NNCF tells which layers cost most: each layer is tried on them
+# Between convolutions, and no part of them: the squares and roots of SSD's normalization.
+OPENVINO_ARITHMETIC = ("Multiply", "Divide", "Subtract", "Power", "Sqrt", "ReduceSum", "Maximum")
+ONNX_TYPES = ("Conv", "Add", "Relu", "MaxPool", "Concat")  # int8 between convolutions, too
+CONVOLUTIONS = ("Convolution", "GroupConvolution", "Conv")  # of OpenVINO and of ONNX
+
+
+def openvino_in_int8(model, calibration):
+    """An openvino.Model with its convolutions in int8, by NNCF's post-training quantization.
+
+    Where `calibration` knows an accuracy, and it falls by more than LARGEST_DROP, NNCF puts the
+    layers that cost most of it back into floating point, until it does not.
+    """
+    import nncf
+
+    operations = [
+        (
+            each.get_friendly_name(),
+            each.get_type_name(),
+            [port.get_source_output().get_node().get_friendly_name() for port in each.inputs()],
+        )
+        for each in model.get_ordered_ops()
+    ]
+    ignored = nncf.IgnoredScope(
+        names=_outside_of_convolutions(operations), types=OPENVINO_ARITHMETIC, validate=False
+    )
+    pictures = nncf.Dataset([{"images": batch} for batch in calibration.batches])
+    options = {
+        "preset": nncf.QuantizationPreset.MIXED,  # activations below zero have a range of their own
+        "subset_size": len(calibration.batches),
+        "ignored_scope": ignored,
+    }
+    nncf.set_log_level(logging.WARNING)
+    if not calibration.judged:
+        return nncf.quantize(model, pictures, **options)
+
+    def accuracy(compiled, places):
+        def predict(images):
+            outputs = compiled({"images": images})
+            return {port.any_name: array for port, array in outputs.items()}
+
+        places = list(places)
+        found = calibration.accuracy(predict, places)
+        if len(places) == calibration.judged:
+            print(f"  accuracy {100 * found:.2f} %", flush=True)
+        return found, None
+
+    print(
+        f"NNCF measures the model on {calibration.judged} others, then in int8; where that costs "
+        f"over {100 * LARGEST_DROP:g} points, again with layers put back, until it does not"
+    )
+    return nncf.quantize_with_accuracy_control(
+        model,
+        pictures,
+        nncf.Dataset(range(calibration.judged)),
+        accuracy,
+        max_drop=LARGEST_DROP,
+        advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
+            ranking_subset_size=RANKED
+        ),
+        **options,
+    )
+
+
+def onnx_in_int8(source, target, calibration):
+    """Writes the ONNX file `source` to `target` with convolutions in int8 (QDQ), by ONNX Runtime.
+
+    Activations are uint8, weights int8 by channel: what processors with VNNI multiply at once.
+    """
+    import onnx
+    from onnxruntime import quantization
+
+    graph = onnx.load(source, load_external_data=False).graph
+    writer = {output: node.name for node in graph.node for output in node.output}
+    operations = [
+        (node.name, node.op_type, [writer[name] for name in node.input if name in writer])
+        for node in graph.node
+    ]
+    batches = iter([{"images": batch} for batch in calibration.batches])
+
+    class Pictures(quantization.CalibrationDataReader):
+        def get_next(self):
+            return next(batches, None)
+
+    quantization.quantize_static(
+        source,
+        target,
+        Pictures(),
+        quant_format=quantization.QuantFormat.QDQ,
+        activation_type=quantization.QuantType.QUInt8,
+        weight_type=quantization.QuantType.QInt8,
+        per_channel=True,
+        op_types_to_quantize=list(ONNX_TYPES),
+        nodes_to_exclude=_outside_of_convolutions(operations),
+    )
+
+
+def litert_in_int8(converter, calibration):
+    """Sets a tf.lite.TFLiteConverter to int8, where LiteRT has kernels for it."""
+    import tensorflow as tf
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ({"images": each} for each in calibration.batches)
+    converter.target_spec.supported_ops = [
+        tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
+        tf.lite.OpsSet.TFLITE_BUILTINS,  # of what has none
+    ]
+
+
+def _outside_of_convolutions(operations):
+    """Names of the operations before the first convolutions of a graph, and from its last ones on.
+
+    `operations`: (name, type, names of those it reads), in an order of execution.
+    """
+    begun, goes_on = set(), set()  # at a convolution or after one; before one
+    for name, kind, sources in operations:
+        if kind in CONVOLUTIONS or begun.intersection(sources):
+            begun.add(name)
+    for name, kind, sources in reversed(operations):
+        if kind in CONVOLUTIONS or name in goes_on:
+            goes_on.update(sources)
+    return [name for name, _, _ in operations if name not in begun or name not in goes_on]
