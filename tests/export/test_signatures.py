@@ -80,7 +80,7 @@ def test_another_backend_is_named(monkeypatch):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ({"precision": "int8"}, "precision: expected one of .*'float16'.* received 'int8'"),
+        ({"precision": "int4"}, "precision: expected one of .*'float16'.* received 'int4'"),
         ({"batch_size": 0}, "batch_size: expected at least 1, received 0"),
     ],
 )
