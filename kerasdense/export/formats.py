@@ -30,7 +30,7 @@ class Format:
             others the writer converts it.
         refused: why there is no export in some precisions, {precision: reason}.
         fixed: why batch size and size must be fixed in some precisions, {precision: reason}.
-        keeps_batch: whether a fixed batch size stands in the file; else only the Predictor knows it.
+        keeps_batch: whether a fixed batch size stands in the file; else the Predictor alone knows.
         quantizers: that int8 needs beside `packages`, installed by the extra `int8`.
     """
 
