@@ -90,9 +90,9 @@ def _exported(model, task, forms, directory, calibration):
 
 def _accuracies(model, task, rows, truth):
     """What `Task.accuracy` says of the model and of its exports, {label: number from 0 to 1}."""
-    samples = measuring.first(
-        task.eval_batches(truth.builder, truth.split, task.image_size_of(model)), truth.limit
-    )
+    samples = task.eval_batches(truth.builder, truth.split, task.image_size_of(model))
+    if truth.limit is not None:
+        samples = measuring.first(samples, truth.limit, batch_size=1)
     found = {MODEL: task.evaluate(model, samples, worst=0, verbose=0).result}
     for label, predictor in rows.items():
         measured = measuring.evaluate(

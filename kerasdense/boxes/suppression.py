@@ -80,27 +80,22 @@ def _suppress_portably(found, scores):
     left = 2 + 2 * np.arange(candidates, dtype=np.float32)
     squares = np.stack([left, 0 * left, left + 1, 0 * left + 1], axis=-1)  # [K, 4]
     boxes = tf.where(geometry.area(found)[..., None] > 0, found, squares)
-
-    def suppress(of_class):
+    kept, counts = tf.map_fn(
         # Not by `tf.image`, whose padded one is a loop of TensorFlow's own, and whose other one has
         # as many outputs as there are: LiteRT pads these nevertheless.
-        return tf.raw_ops.NonMaxSuppressionV4(
-            boxes=of_class[0],
-            scores=of_class[1],
-            max_output_size=candidates,
-            iou_threshold=OVERLAP,
-            score_threshold=LEAST_SCORE,
-            pad_to_max_output_size=True,
-        )
-
-    if scores.shape[0] is None:
-        types = tf.TensorSpec([candidates], tf.int32), tf.TensorSpec([], tf.int32)
-        kept, counts = tf.map_fn(
-            lambda of_class: tuple(suppress(of_class)), (boxes, scores), fn_output_signature=types
-        )  # [B C, K], [B C]
-    else:  # no loop, on which the calibration of LiteRT files in int8 fails
-        each = [suppress(of_class) for of_class in zip(tf.unstack(boxes), tf.unstack(scores))]
-        kept, counts = (tf.stack(column) for column in zip(*each))
+        lambda of_class: tuple(
+            tf.raw_ops.NonMaxSuppressionV4(
+                boxes=of_class[0],
+                scores=of_class[1],
+                max_output_size=candidates,
+                iou_threshold=OVERLAP,
+                score_threshold=LEAST_SCORE,
+                pad_to_max_output_size=True,
+            )
+        ),
+        (boxes, scores),
+        fn_output_signature=(tf.TensorSpec([candidates], tf.int32), tf.TensorSpec([], tf.int32)),
+    )  # [B C, K], [B C]
     padding = tf.range(candidates) >= counts[:, None]
     scores = tf.where(padding, 0.0, tf.gather(scores, kept, batch_dims=1))
     found = tf.gather(found, kept, batch_dims=1)

@@ -82,7 +82,7 @@ def export(model, task, directory, form=Form(), run=None, check=None, calibratio
         "class_names": task.class_names,
         "palette": np.asarray(task.palette).tolist(),
         "input": _input_contract(form, task, model),
-        "signatures": {name: _specification(functions[name]) for name in names},
+        "signatures": {name: _specification(functions[name], form) for name in names},
         "postprocessing": task.postprocessing(),
         "run": run,
         "versions": {
@@ -177,12 +177,15 @@ def _input_contract(form, task, model):
     }
 
 
-def _specification(function):
-    """Inputs and outputs of a ConcreteFunction: name to dtype and shape, None where free."""
+def _specification(function, form):
+    """Inputs and outputs of a ConcreteFunction: name to dtype and shape, None where free.
+
+    All begin with B, which `form` may fix also where the file leaves it free.
+    """
 
     def described(specs):
         return {
-            name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
+            name: {"dtype": spec.dtype.name, "shape": [form.batch_size, *spec.shape.as_list()[1:]]}
             for name, spec in specs.items()
         }
 

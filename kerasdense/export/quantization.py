@@ -88,6 +88,13 @@ def onnx_in_int8(source, target, calibration):
         (node.name, node.op_type, [writer[name] for name in node.input if name in writer])
         for node in graph.node
     ]
+    # The epsilon of SSD's normalization would be 0 in int8, and divide. Sums of maps read none.
+    constants = {each.name for each in graph.initializer}
+    epsilons = [
+        node.name
+        for node in graph.node
+        if node.op_type == "Add" and constants.intersection(node.input)
+    ]
     batches = iter([{"images": batch} for batch in calibration.batches])
 
     class Pictures(quantization.CalibrationDataReader):
@@ -103,7 +110,7 @@ def onnx_in_int8(source, target, calibration):
         weight_type=quantization.QuantType.QInt8,
         per_channel=True,
         op_types_to_quantize=list(ONNX_TYPES),
-        nodes_to_exclude=_outside_of_convolutions(operations),
+        nodes_to_exclude=[*_outside_of_convolutions(operations), *epsilons],
     )
 
 

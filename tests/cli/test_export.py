@@ -92,8 +92,8 @@ def test_without_its_runtime_an_export_is_not_compared(
 
 
 def test_a_missing_converter_is_named_before_the_work(small_run, kerasdense, monkeypatch, tmp_path):
-    def missing(format):
-        raise ImportError(f"{format} needs tf2onnx")
+    def missing(form):
+        raise ImportError(f"{form.format} needs tf2onnx")
 
     monkeypatch.setattr(artefact.formats, "require", missing)
     arguments = ("--run", small_run, "--output", tmp_path / "name", "--format", "onnx")

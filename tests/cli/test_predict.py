@@ -85,7 +85,7 @@ class Served:
     def predict(self, images):
         return {"labels": images[..., 0] // 128}
 
-predictor.Predictor = lambda path: Served()  # with the runtime of its own
+predictor.Predictor = lambda *arguments: Served()  # with the runtime of its own
 main()
 """
 
@@ -120,7 +120,7 @@ class Served:
         assert images.shape == (1, 448, 1024, 3)
         return {"labels": images[..., 0] // 16}
 
-predictor.Predictor = lambda path: Served()  # with the runtime of its own
+predictor.Predictor = lambda *arguments: Served()  # with the runtime of its own
 main()
 """
 
@@ -189,7 +189,7 @@ def test_what_has_no_label_ids(task, names, words, kerasdense, monkeypatch, tmp_
     served = types.SimpleNamespace(
         task=task, class_names=["car", "tree"], palette=[[0, 0, 0], [9, 9, 9]], facts={"run": {}}
     )
-    monkeypatch.setattr("kerasdense.export.predictor.Predictor", lambda path: served)
+    monkeypatch.setattr("kerasdense.export.predictor.Predictor", lambda *arguments: served)
     for name in names:
         path = tmp_path / "in" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

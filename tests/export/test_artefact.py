@@ -45,7 +45,8 @@ def test_model_json_of_segmentation(tmp_path):
     assert (facts["class_names"], facts["palette"], facts["run"]) == (NAMES, PALETTE, run)
     assert facts["input"] == {
         "dtype": "uint8", "layout": "BHWC", "color": "RGB", "batch_size": None, "height": None,
-        "width": None, "minimum_side": 1, "padded_side": 64, "maximum_pixels": 4096 * 4096,
+        "width": None, "image_size": None, "minimum_side": 1, "padded_side": 64,
+        "maximum_pixels": 4096 * 4096,
     }  # fmt: skip
     assert facts["signatures"]["raw"]["outputs"] == {
         "logits": {"dtype": "float32", "shape": [None, None, None, 4]}
@@ -209,18 +210,18 @@ def test_no_version_exists_before_it_is_checked(tmp_path):
     assert seen == [(1, 64, 70)] and [p.name for p in (tmp_path / "name").iterdir()] == ["1"]
 
 
-def broken_opener(runtime, file, signatures):
+def broken_opener(runtime, file, signatures, precision, threads):
     raise RuntimeError("Dilation is not supported.")
 
 
-def failing_opener(runtime, file, signatures):
+def failing_opener(runtime, file, signatures, precision, threads):
     def fails(images):
         raise RuntimeError("Dilation is not supported.")
 
     return {"serving_default": fails}
 
 
-def wrong_opener(runtime, file, signatures):
+def wrong_opener(runtime, file, signatures, precision, threads):
     return {
         "serving_default": lambda images: {
             "labels": np.zeros(images.shape[:3], np.uint8),

@@ -383,7 +383,11 @@ def test_the_summary_names_the_best_epoch_and_no_local_path(begun):
     found = run_folder.summary(begun)
     assert found["best_epoch"] == other
     assert found["model"] == run_facts()["model"]
-    assert found["dataset"] == {"name": "toy", "splits": {"train": 20, "val": 4}}
+    assert (found["dataset"]["name"], found["dataset"]["splits"]) == (
+        "toy",
+        {"train": 20, "val": 4},
+    )
+    assert found["arguments"] == {"train_split": "train", "validation_split": "val"}
     assert found["versions"] and found["parameters"] and str(begun) not in json.dumps(found)
 
 
