@@ -99,7 +99,7 @@ def cost(arguments):
         arguments.size,
         arguments.batch_size,
         arguments.classes,
-        arguments.precision,
+        *_policies([arguments.precision]),
         None if arguments.counted_only else _schedule(arguments),
     )
 
@@ -253,11 +253,20 @@ def _grid(work, arguments):
         arguments.sizes,
         arguments.batch_sizes,
         arguments.classes,
-        arguments.precisions,
+        _policies(arguments.precisions),
         arguments.xla,
         arguments.backends,
     )
     return benchmark_grid(grid, _schedule(arguments))
+
+
+def _policies(precisions):
+    """The dtype policies of Keras, of which "auto" is that of this process' backend and device."""
+    if "auto" not in precisions:
+        return precisions
+    from kerasdense.training import devices
+
+    return tuple(dict.fromkeys(map(devices.policy, precisions)))
 
 
 def _loaded(arguments):

@@ -9,6 +9,7 @@ import keras
 import pytest
 
 from kerasdense.cli import benchmark
+from kerasdense.export import processor
 from kerasdense.models import ladder_densenet, ssd300
 from kerasdense.models.cost import total_cost
 from kerasdense.models.layers import ResizeLike
@@ -294,3 +295,10 @@ def test_default_models_exist():
         assert named.name in models.__all__
         inspect.signature(getattr(models, named.name)).bind(num_classes=2, **named.options)
         assert not any("=" in str(value) for value in named.options.values()), "a : for a comma"
+
+
+def test_auto_is_the_policy_of_this_machine(monkeypatch, capsys):
+    monkeypatch.setattr(processor, "best_precision", lambda: ("bfloat16", "a test says so"))
+    policies = benchmark._policies(("float32", "auto", "mixed_bfloat16"))
+    assert policies == ("float32", "mixed_bfloat16"), "each once"
+    assert "precision mixed_bfloat16: a test says so" in capsys.readouterr().out
