@@ -159,8 +159,9 @@ def _write_litert(served, functions, directory, precision, calibration):
         converter.target_spec.supported_types = [tf.float16]
     if precision == "int8":
         _check_loops(functions.values())
-        quantization.litert_in_int8(converter, calibration)
-    converted = converter.convert()
+        converted = quantization.litert_in_int8(converter, calibration)
+    else:
+        converted = converter.convert()
     directory.mkdir()
     (directory / FILES["litert"]).write_bytes(converted)
 

@@ -15,6 +15,8 @@ RANKED = 8  # pictures by which NNCF tells which layers cost most: each layer is
 OPENVINO_ARITHMETIC = ("Multiply", "Divide", "Subtract", "Power", "Sqrt", "ReduceSum", "Maximum")
 ONNX_TYPES = ("Conv", "Add", "Relu", "MaxPool", "Concat")  # int8 between convolutions, too
 CONVOLUTIONS = ("Convolution", "GroupConvolution", "Conv")  # of OpenVINO and of ONNX
+# What LiteRT has at the end of networks, and in some between convolutions.
+LITERT_ENDS = ("RESIZE_BILINEAR", "ARG_MAX", "SOFTMAX", "LOGISTIC", "REDUCE_MAX")
 
 
 def openvino_in_int8(model, calibration):
@@ -115,7 +117,10 @@ def onnx_in_int8(source, target, calibration):
 
 
 def litert_in_int8(converter, calibration):
-    """Sets a tf.lite.TFLiteConverter to int8, where LiteRT has kernels for it."""
+    """The bytes of a LiteRT file, of a tf.lite.TFLiteConverter: int8 where LiteRT has kernels.
+
+    But for LITERT_ENDS: labels of equal logits in int8 would be the first of them.
+    """
     import tensorflow as tf
 
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -124,6 +129,12 @@ def litert_in_int8(converter, calibration):
         tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
         tf.lite.OpsSet.TFLITE_BUILTINS,  # of what has none
     ]
+    # Of TensorFlow, the debugger alone takes what is to be left as it is.
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(LITERT_ENDS))
+    quantizer = tf.lite.experimental.QuantizationDebugger(
+        converter=converter, debug_options=options
+    )
+    return quantizer.get_nondebug_quantized_model()
 
 
 def _outside_of_convolutions(operations):

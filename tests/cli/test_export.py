@@ -111,15 +111,45 @@ def test_a_missing_converter_is_named_before_the_work(small_run, kerasdense, mon
         (("--run", "/nowhere"), "is no run folder"),
         (("--batch-size", "0"), "expected a number above 0, received '0'"),
         (("--format", "torch"), "invalid choice: 'torch'"),
+        (("--calibration", "{folder}"), "--calibration is for --precision int8, received float32"),
+        (
+            ("--precision", "int8", "--format", "onnx", "--calibration", "{folder}"),
+            "No images in ",
+        ),
     ],
 )
 def test_mistakes_are_named(small_run, flags, words, kerasdense, tmp_path):
     (tmp_path / "file").touch()
-    flags = [flag.format(file=tmp_path / "file") for flag in flags]
+    flags = [flag.format(file=tmp_path / "file", folder=tmp_path) for flag in flags]
     arguments = ("--run", small_run, "--output", tmp_path / "name", *flags)
     status, _, err = kerasdense("export", *arguments)
     assert status == 2 and words in err and "Traceback" not in err
     assert not list((tmp_path / "name").glob("*"))
+
+
+def in_int8(run, folder, *more):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime.quantization")
+    arguments = ("export", "--run", run, "--output", folder, "--format", "onnx")
+    return (*arguments, "--precision", "int8", *more)
+
+
+def test_int8_is_fitted_to_the_pictures_of_a_folder(small_run, kerasdense, tmp_path):
+    for level in (10, 200):
+        Image.new("RGB", (80, 70), (level, 50, 9)).save(tmp_path / f"{level}.png")
+    flags = in_int8(small_run, tmp_path / "name", "--calibration", tmp_path)
+    status, out, err = kerasdense(*flags)
+    assert status == 0, err
+    assert f"int8 is fitted to 2 pictures of {tmp_path}" in out
+    assert predictor.Predictor(tmp_path / "name").precision == "int8"
+
+
+def test_int8_is_fitted_to_the_training_split_of_the_run(segmentation_run, kerasdense, tmp_path):
+    # Of six scenes, those of training; each other one is held back to judge.
+    status, out, err = kerasdense(*in_int8(segmentation_run, tmp_path / "name"))
+    assert status == 0, err
+    assert "pictures of folder, split train" in out and "split val" not in out
+    assert "on the first of these pictures" in out
 
 
 @pytest.mark.parametrize("ratio, used", [(1.3, True), (0.9, False), (1.04, False)])

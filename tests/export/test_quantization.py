@@ -99,6 +99,13 @@ def test_litert_has_int8_tensors(tmp_path):
     assert sum(each["dtype"] is np.int8 for each in details) > 4
 
 
+def test_litert_ends_in_floating_point(tmp_path):
+    version = exported(tmp_path, "litert")
+    confidence = Predictor(version).predict(PICTURES[0])["confidence"]
+    # In int8 a probability is a multiple of 1/256.
+    assert len(np.unique(confidence)) > 257
+
+
 def test_litert_needs_fixed_sizes(tmp_path):
     model, task = small_dilated_model(), small_task("segmentation")
     form = Form("litert", "int8", size=SIZE)
