@@ -199,6 +199,9 @@ def _truth(arguments):
     from kerasdense.training import run_folder
 
     facts = run_folder.read_run(arguments.run)
+    if not facts["dataset"].get("name"):
+        print("No accuracy is measured: the run was fitted on no dataset of ours.")
+        return None
     try:
         builder, _ = run_folder.load_dataset(facts, None, arguments.source, arguments.prepared_dir)
     except (ValueError, OSError) as error:
