@@ -345,6 +345,118 @@ def test_mistakes_are_named(segmentation_run, toy_folder, flags, words, kerasden
     assert err.count("\n") == 1 or err.startswith("usage: ")
 
 
+# --- exports ------------------------------------------------------------------------------------
+
+OF_EXPORT = (ORIGIN - {"run", "checkpoint"}) | {"export", "format", "precision", "computed_in"}
+
+
+def agree(found, expected):
+    """Whether figures agree up to rounding: counts within 1 %, shares within 0.01."""
+    for name, value in expected.items():
+        if isinstance(value, dict):
+            agree(found[name], value)
+        elif isinstance(value, float):
+            assert found[name] == pytest.approx(value, abs=0.01), name
+        elif isinstance(value, int):
+            assert abs(found[name] - value) <= max(2, value / 100), name
+
+
+@pytest.mark.parametrize("task", ["segmentation", "detection", "classification"])
+def test_an_export_has_the_numbers_of_its_run(
+    task, request, toy_folder, prepared_dir, kerasdense, tmp_path
+):
+    run, name = (request.getfixturevalue(f"{task}_{what}") for what in ("run", "export"))
+    folder = shutil.copytree(name, tmp_path / "name")
+    data = ("--source", toy_folder, "--prepared-dir", prepared_dir)
+    status, expected, err = kerasdense("evaluate", "--run", run, "--output", tmp_path / "run")
+    assert status == 0, err
+    status, out, err = kerasdense("evaluate", "--saved-model", folder, *data)
+    assert status == 0, err
+    dataset = "folder" if task == "segmentation" else "folder_detection"
+    # It was not trained on val, and the table is that of the run.
+    assert f"{folder / '1'} on {dataset}, split val\n" in out
+    assert [line.split()[:1] for line in out.splitlines()[-6:-1]] == [
+        line.split()[:1] for line in expected.splitlines()[-6:-1]
+    ]
+    output = folder / "1" / "evaluation" / f"{dataset}_toy_val"
+    found, expected = result_in(output), result_in(tmp_path / "run")
+    assert set(found) - OF_EXPORT == set(expected) - ORIGIN and OF_EXPORT <= set(found)
+    assert (found["export"], found["format"]) == (str(folder / "1"), "saved_model")
+    assert found["precision"] == found["computed_in"] == "float32"
+    assert found["trained_on"] is False and found["source"] == str(toy_folder)
+    agree(found, {name: value for name, value in expected.items() if name not in ORIGIN})
+    assert list(output.glob("worst_1_*.png")) and list(output.glob("*.pdf"))
+
+
+def test_an_export_is_not_measured_on_what_it_was_trained_on(
+    classification_export, toy_folder, prepared_dir, kerasdense, tmp_path
+):
+    folder = shutil.copytree(classification_export, tmp_path / "name")
+    data = ("--source", toy_folder, "--prepared-dir", prepared_dir, "--split", "train")
+    arguments = ("evaluate", "--saved-model", folder / "1", *data)
+    status, _, err = kerasdense(*arguments)
+    assert status == 2 and "was trained on pictures of folder_detection, split train" in err
+    assert "Take --split val, or insist by --allow-trained." in err and err.count("\n") == 1
+    status, out, err = kerasdense(*arguments, "--allow-trained")
+    assert status == 0 and "split train, which the run was trained on" in out, err
+    # An export of before does not know.
+    file = folder / "1" / "assets" / "model.json"
+    facts = json.loads(file.read_text())
+    facts["run"] = {"dataset": {"name": "folder_detection"}}
+    file.write_text(json.dumps(facts))
+    status, out, err = kerasdense(*arguments)
+    assert status == 0 and "whether the run was trained on it is unknown" in out, err
+    assert result_in(folder / "1" / "evaluation" / "folder_detection_toy_train")[
+        "trained_on"
+    ] is None  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (("--scales", "0.5,1"), "--scales is not for an export (--saved-model): it answers labels"),
+        (("--flip",), "--flip is not for an export (--saved-model): it answers labels"),
+        (("--map", "car=car"), "--map is not for an export (--saved-model): classes are mapped"),
+        (("--checkpoint", "last"), "--checkpoint is not for an export (--saved-model): it holds"),
+        ((), "folder needs a source folder (source, --source), received none. A run remembers"),
+        (("--precision", "bfloat16"), "computes in float32, received precision 'bfloat16'"),
+        (("--run", "x"), "--run: not allowed with argument --saved-model"),
+    ],
+)
+def test_what_is_not_for_an_export(segmentation_export, flags, words, kerasdense, tmp_path):
+    output = tmp_path / "new"
+    arguments = ("--saved-model", segmentation_export, "--output", output, *flags)
+    status, _, err = kerasdense("evaluate", *arguments)
+    assert status == 2 and words in err and "Traceback" not in err and not output.exists()
+    assert err.count("\n") == 1 or err.startswith("usage: ")
+
+
+def test_an_export_of_other_classes(detection_export, other_folder, kerasdense, tmp_path):
+    arguments = ("--saved-model", detection_export, "--source", other_folder)
+    status, _, err = kerasdense("evaluate", *arguments, "--output", tmp_path / "new")
+    assert status == 2 and "The model knows the classes car, pedestrian, folder_detection" in err
+    assert "with the same classes in this order." in err and "--map" not in err
+
+
+def test_one_of_a_run_and_an_export_is_measured(kerasdense):
+    status, _, err = kerasdense("evaluate")
+    assert status == 2 and "one of the arguments --run --saved-model is required" in err
+
+
+@pytest.mark.parametrize("task", ["segmentation", "detection"])
+def test_a_run_is_measured_in_another_precision(task, request, kerasdense, tmp_path):
+    run = request.getfixturevalue(f"{task}_run")
+    results = []
+    for flags in ((), ("--precision", "float32"), ("--precision", "bfloat16")):
+        output = tmp_path / "_".join(("new", *flags))
+        status, _, err = kerasdense("evaluate", "--run", run, *flags, "--output", output)
+        assert status == 0, err
+        results.append(result_in(output))
+    fitted, same, other = results
+    assert (same.pop("precision"), other.pop("precision")) == ("float32", "bfloat16")
+    assert same == fitted and other.keys() == fitted.keys()  # it was fitted in float32
+
+
 @pytest.mark.slow
 @needs_real_data("VOCdevkit/VOC2012")
 def test_real_voc_with_difficult_objects(kerasdense, tmp_path):

@@ -387,10 +387,84 @@ def test_the_summary_names_the_best_epoch_and_no_local_path(begun):
         "toy",
         {"train": 20, "val": 4},
     )
+    assert (found["dataset"]["images"], found["dataset"]["mask_values"]) == (None, None)
     assert found["arguments"] == {"train_split": "train", "validation_split": "val"}
+    assert found["begun_with"] == []
     assert found["versions"] and found["parameters"] and str(begun) not in json.dumps(found)
 
 
 def test_imported_weights_have_no_epochs(tmp_path):
     run_folder.write_run(tmp_path, run_facts() | {"task": "detection"})
     assert run_folder.summary(tmp_path)["best_epoch"] is None
+
+
+def exported(run, facts):
+    """What an export tells of a run with these facts, after a way through JSON."""
+    run_folder.write_run(run, facts)
+    told = {"task": "segmentation", "class_names": ["a"], "palette": [[0, 0, 0]]}
+    return run_folder.exported_facts(
+        json.loads(json.dumps(told | {"run": run_folder.summary(run)}))
+    )
+
+
+@pytest.mark.parametrize(
+    "trained, on", [("train", {"train", "trainval"}), ("val", {"val", "trainval"})]
+)
+def test_an_export_tells_the_splits_of_its_run(split_builder, tmp_path, trained, on):
+    builder = split_builder("voc", **VOC)
+    facts = run_on(builder, NAME, train_split=trained, validation_split="test")
+    told = exported(tmp_path / "run", facts)
+    assert str(tmp_path) not in json.dumps(told)
+    assert run_folder.validation_split(told) == "test" and told["dataset"]["name"] == NAME
+    assert (told["task"], told["dataset"]["class_names"]) == ("segmentation", ["a"])
+    found = {split: run_folder.trained_on(told, builder, NAME, split) for split in VOC}
+    assert found == {split: split in on for split in VOC}
+    # Another folder with pictures of these names is taken for it, one with others tells nothing.
+    moved, other = split_builder("moved", **VOC), split_builder("other", train=["x"], val=["y"])
+    assert run_folder.trained_on(told, moved, NAME, "trainval") is True
+    assert [run_folder.trained_on(told, other, NAME, split) for split in ("train", "val")] == [
+        None, None,
+    ]  # fmt: skip
+    assert run_folder.trained_on(told, builder, "voc_detection/voc2012", "test") is None
+
+
+def test_an_export_tells_what_its_run_began_with(split_builder, tmp_path):
+    builder, other = split_builder("voc", **VOC), split_builder("other", train=["x"], val=["y"])
+    first = tmp_path / "first"
+    run_folder.write_run(first, run_on(builder, NAME, train_split="val"))
+    facts = run_on(other, "camvid", initialize=str(first))
+    told = exported(tmp_path / "second", facts)
+    assert [run["arguments"] for run in told["begun_with"]] == [{"train_split": "val"}]
+    assert str(tmp_path) not in json.dumps(told)
+    # The pictures of camvid, which it was fitted to itself, are not there to compare.
+    found = {split: run_folder.trained_on(told, builder, NAME, split) for split in VOC}
+    assert found == {"train": None, "val": True, "trainval": True, "test": None}
+    facts["arguments"]["initialize"] = str(tmp_path / "gone")
+    assert exported(tmp_path / "second", facts)["begun_with"] == [None]
+
+
+def test_an_export_of_drawn_pictures(split_builder, tmp_path):
+    drawn, voc = drawn_data(), split_builder("voc", **VOC)
+    told = exported(tmp_path / "drawn", run_on(drawn, "toy_streets"))
+    found = [run_folder.trained_on(told, drawn, "toy_streets", each) for each in ("train", "val")]
+    assert found == [True, False]
+    assert run_folder.trained_on(told, voc, NAME, "train") is False
+    told = exported(tmp_path / "voc", run_on(voc, NAME))
+    assert run_folder.trained_on(told, drawn, "toy_streets", "train") is False
+
+
+def test_exports_of_before_tell_less(split_builder, tmp_path):
+    builder = split_builder("voc", **VOC)
+    told = {"task": "detection", "class_names": ["a"], "palette": [[0, 0, 0]]}
+    old = told | {"run": {"dataset": {"name": NAME, "splits": {"train": 1}}, "best_epoch": None}}
+    for facts in (old, told | {"run": None}, told):
+        known = run_folder.exported_facts(facts)
+        found = [run_folder.trained_on(known, builder, NAME, split) for split in VOC]
+        assert found == [None] * len(VOC)
+    # A run of the first, which recorded no pictures.
+    facts = run_on(builder, NAME)
+    del facts["dataset"]["images"]
+    known = exported(tmp_path / "run", facts)
+    assert run_folder.trained_on(known, builder, NAME, "train") is None
+    with pytest.raises(ValueError, match="fitted on no dataset of ours. Name one by --dataset"):
+        run_folder.load_dataset(run_folder.exported_facts(told))
