@@ -70,7 +70,7 @@ class Progress:
 
 def _bar(total, what):
     # Rich comes with Keras; it is slow to import, and what is not seen needs none.
-    from rich import progress
+    from rich import console, progress
 
     bar = progress.Progress(
         progress.TextColumn("{task.description}"),
@@ -79,6 +79,7 @@ def _bar(total, what):
         progress.TimeRemainingColumn(),
         progress.TextColumn("{task.fields[text]}"),
         transient=True,
+        console=console.Console(),  # rich's own remembers whether an earlier stdout was a terminal
     )
     bar.add_task(what, total=total, text="")
     bar.start()

@@ -4,6 +4,7 @@ import io
 import sys
 
 import pytest
+import rich
 
 from kerasdense.drawing import progress
 from kerasdense.drawing.progress import Progress, duration
@@ -58,6 +59,7 @@ def terminal(monkeypatch):
 
 
 def test_a_terminal_has_one_bar_that_goes(terminal, monkeypatch):
+    rich.get_console()  # others use it, while standard output is no terminal
     monkeypatch.setattr(sys, "stdout", terminal)
     with Progress(3, "steps", "epoch 1/2") as shown:
         shown.update(1, "loss 0.5")
