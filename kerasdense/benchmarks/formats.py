@@ -1,5 +1,6 @@
 """Which runtime takes which model, and how well: the table of saved_models/README.md."""
 
+import dataclasses
 import functools
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from kerasdense.benchmarks.workloads import (
 )
 from kerasdense.export import parity
 from kerasdense.export.artefact import export
+from kerasdense.export.calibration import Calibration
 from kerasdense.export.formats import ConversionError
 from kerasdense.export.predictor import Predictor
 from kerasdense.export.signatures import Form
@@ -66,10 +68,21 @@ def decisive_model(named):
 def cell(model, task, reference, form, turns):
     """What becomes of one export, in a few words. `reference`: the model's `parity.Reference`."""
     images, stage = smooth_pictures(SMOOTH_SIZE), "export: "
+    calibration = None
+    if form.precision == "int8":  # fixed, as LiteRT must be
+        form = dataclasses.replace(form, batch_size=len(images), size=SMOOTH_SIZE)
+        calibration = Calibration([images])
     try:
         with tempfile.TemporaryDirectory() as directory:
             # Not checked there: that it differs is to stand in the table.
-            version = export(model, task, directory, form, check=lambda predictor: None)
+            version = export(
+                model,
+                task,
+                directory,
+                form,
+                check=lambda predictor: None,
+                calibration=calibration,
+            )
             stage = ""
             predictor = Predictor(version)
             figures = parity.compare(predictor.predict, reference, task, [images])

@@ -17,16 +17,18 @@ import sys
 import tempfile
 import time
 
-from kerasdense.benchmarks import peers, workloads
+from kerasdense.benchmarks import peers, runtimes, workloads
 from kerasdense.benchmarks.turns import times_as_fast
 from kerasdense.benchmarks.workloads import Workload
 
 LONGEST_REASON = 300  # characters of an error
-# Functions of a workload: a function of a number of steps, facts, and the memory to watch.
+# Functions of a workload: a function of a number of steps, facts, and the memory to watch. By its
+# package and runtime.
 BUILDERS = {
-    "kerasdense": workloads.build,
-    "torchvision": peers.build_torchvision,
-    "keras_hub": peers.build_keras_hub,
+    ("kerasdense", "keras"): workloads.build,
+    **{("kerasdense", format): runtimes.build for format, _ in runtimes.ROWS.values()},
+    **{("torchvision", runtime): peers.build_torchvision for runtime in peers.TORCH_ROWS},
+    ("keras_hub", "keras"): peers.build_keras_hub,
 }
 
 
@@ -193,9 +195,8 @@ def main():
 
 
 def _answer_all(answer):
-    workload = Workload(**json.loads(sys.stdin.readline()))
-    workload = dataclasses.replace(workload, size=tuple(workload.size))
-    run, facts, memory = BUILDERS[workload.package](workload)
+    workload = Workload.read(sys.stdin.readline())
+    run, facts, memory = BUILDERS[workload.package, workload.runtime](workload)
     began = time.perf_counter()
     run(1)
     answer(first_step=time.perf_counter() - began, **facts)

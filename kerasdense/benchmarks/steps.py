@@ -7,6 +7,7 @@ import json
 from kerasdense.benchmarks import peers
 from kerasdense.benchmarks.processes import measure
 from kerasdense.benchmarks.workloads import Workload, backend, image_size
+from kerasdense.export import processor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,18 +106,37 @@ def benchmark_cost(models, size, batch_size, classes, precision, schedule):
     return _status(measured.values())
 
 
-def benchmark_peers(works, size, batch_size, precision, schedule):
-    """Prints our models beside those of other packages, and its JSON; the exit status."""
-    packages, results = peers.installed(), []
+def benchmark_peers(works, size, batch_size, precisions, schedule):
+    """Prints our models beside those of other packages, and its JSON; the exit status.
+
+    That is 1 if one of ours could not be measured, or nothing of theirs that it is compared with.
+    """
+    packages, results, complete = peers.installed(), [], True
+    print(processor.description())
     for work in works:
-        like = Workload(work, "", {}, size, batch_size, precision=precision, backend=backend())
-        for title, rows in peers.comparisons(like, packages).items():
+        like = Workload(work, "", {}, size, batch_size, backend=backend())
+        for title, comparison in peers.comparisons(like, precisions, packages).items():
+            rows = comparison.rows
+            print(f"{title}, {work}, batch of {batch_size}: {len(rows)} processes ...", flush=True)
             measured = measure(rows, schedule)
-            print(f"{title}, {work}, batch of {batch_size}")
-            _print_steps(measured)
-            results.append({"comparison": title, "work": work, "rows": measured})
+            best = peers.fastest(rows, measured)
+            _print_steps(measured, "of theirs", "of_theirs")
+            for line in comparison.left_out:
+                print(f"  {line}")
+            print(f"  best of ours / best of theirs: {', '.join(map(_verdict, best))}")
+            results.append({"comparison": title, "work": work, "rows": measured, "best": best})
+            complete &= peers.is_complete(rows, measured)
     print(json.dumps(results))
-    return max(_status(each["rows"].values()) for each in results)
+    return 0 if complete else 1
+
+
+def _verdict(best):
+    """An entry of `peers.fastest` in a few words."""
+    precision = best["precision"]
+    if best["of_theirs"] is None:
+        return f"{precision} not both measured"
+    names = (best[side].removeprefix(f"{precision} ") for side in ("ours", "theirs"))
+    return f"{precision} {best['of_theirs']:.2f} ({' / '.join(names)})"
 
 
 def _counted(model, size):
@@ -125,10 +145,10 @@ def _counted(model, size):
     return total_cost(model, image_size(model, size))
 
 
-def _print_steps(measured):
-    """A line for each result of `measure`."""
+def _print_steps(measured, heading="1st / this", ratio="first_over_this"):
+    """A line for each result of `measure`; the last column is the entry `ratio` of it."""
     form = f"{{:<{max(map(len, measured))}}}" + "  {:>9}  {:>9}  {:>10}  {:>10}  {:>6}  {:>10}"
-    print(form.format("", "a step", "images/s", "first step", "memory", "GMAC", "1st / this"))
+    print(form.format("", "a step", "images/s", "first step", "memory", "GMAC", heading))
     for label, each in measured.items():
         if "failed" in each:
             print(f"{label}  failed: {each['failed']}")
@@ -141,7 +161,7 @@ def _print_steps(measured):
                 f"{each['first_step']:.1f} s",
                 _figure(each["peak_mebibytes"], "{:.0f} MiB"),
                 _figure(each["macs"] and each["macs"] / 1e9, "{:.1f}"),
-                _figure(each["first_over_this"], "{:.2f}"),
+                _figure(each[ratio], "{:.2f}"),
             )
         )
 

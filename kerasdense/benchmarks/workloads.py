@@ -5,10 +5,12 @@ backend first.
 """
 
 import dataclasses
+import json
 import os
 
 BACKENDS = ("tensorflow", "jax")
 MOMENTUM, LEARNING_RATE = 0.9, 1e-4  # of SGD, by which everybody trains here
+FOUND = 1000  # anchors' scores of classes that are looked at in "detect", as in a full picture
 SMOOTH_SIZE = (192, 256)  # of the pictures of `random_model`, where a model has no size of its own
 
 
@@ -41,8 +43,9 @@ class Workload:
 
     Attributes:
         work: "train", a step of SGD with momentum from uint8 images to new weights, as `Model.fit`
-            runs it; or "infer", from uint8 images to logits, batch normalization merged as in an
-            export. Images and outputs stay on the device.
+            runs it; "infer", from uint8 images to logits, batch normalization merged as in an
+            export; or "detect", of an SSD, from uint8 images to boxes of which a network finds
+            FOUND. Images and outputs stay on the device.
         model: of `kerasdense.models`, or of the other package.
         options: of the model's function.
         size: height and width, pixels. An SSD has its own.
@@ -51,6 +54,10 @@ class Workload:
         xla: whether TensorFlow compiles by XLA; JAX always does.
         backend: "tensorflow" or "jax"; "torch" for torchvision.
         package: "kerasdense", "torchvision" or "keras_hub".
+        runtime: what computes it. Of kerasdense "keras", the graph of the Keras model, or (not to
+            train) the format of an export, which `Predictor` opens: "saved_model", "openvino" or
+            "onnx". Of torchvision "eager" (in NCHW), "channels_last", or "compiled", which is
+            channels_last by `torch.compile`, weights frozen but to train. Of keras_hub "keras".
     """
 
     work: str
@@ -63,27 +70,47 @@ class Workload:
     xla: bool = False
     backend: str = "tensorflow"
     package: str = "kerasdense"
+    runtime: str = "keras"
+
+    @property
+    def computed_in(self):
+        """What the precision computes in, as exports name it: "float32" or "bfloat16"."""
+        return self.precision.removeprefix("mixed_")
+
+    @classmethod
+    def read(cls, line):
+        """The workload that `dataclasses.asdict` and JSON made a line of, for another process."""
+        values = json.loads(line)
+        return cls(**values | {"size": tuple(values["size"])})
 
 
 def build(workload):
     """A function of a number of steps, the model's facts, and the memory to watch."""
     import keras
 
-    from kerasdense.models.cost import total_cost
-
     memory, device = keras_device()
-    keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(workload.precision)
-    model = NamedModel(workload.model, workload.model, workload.options).load(workload.classes)
-    model = logits_alone(model)
-    size = image_size(model, workload.size)
-    total = total_cost(model, size)
-    facts = {name: total[name] for name in ("parameters", "macs")}
+    model, facts = model_and_facts(workload)
     if workload.work == "infer":
         from kerasdense.export.folding import fold_batch_normalization
 
         model = fold_batch_normalization(model)
-    return keras_steps(model, workload, size), facts | {"size": size, "device": device}, memory
+    steps = keras_steps(model, workload, facts["size"])
+    return steps, facts | {"device": device}, memory
+
+
+def model_and_facts(workload):
+    """Our model of a workload with random weights; its `parameters`, `macs` and `size`."""
+    import keras
+
+    from kerasdense.models.cost import total_cost
+
+    keras.utils.set_random_seed(0)
+    model = NamedModel(workload.model, workload.model, workload.options).load(workload.classes)
+    model = logits_alone(model)
+    size = image_size(model, workload.size)
+    total = total_cost(model, size)
+    return model, {name: total[name] for name in ("parameters", "macs")} | {"size": size}
 
 
 def logits_alone(model):
@@ -178,8 +205,7 @@ def random_batch(model, workload, size):
     """uint8 images [B, H, W, 3], and targets of the shape that the model's loss compares with."""
     import numpy as np
 
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (workload.batch_size, *size, 3), np.uint8)
+    images, rng = random_images(workload, size), np.random.default_rng(1)
     shape = model.output.shape
     if len(shape) == 2:  # labels [B, C]
         return images, rng.integers(0, 2, (workload.batch_size, shape[1])).astype("float32")
@@ -188,6 +214,32 @@ def random_batch(model, workload, size):
     targets = np.zeros((workload.batch_size, shape[1], 5), "float32")  # [B, A, 1 + 4]
     targets[:, ::400, 0] = 1  # some twenty matched anchors an image
     return images, targets
+
+
+def random_images(workload, size):
+    """uint8 images [B, H, W, 3]."""
+    import numpy as np
+
+    return np.random.default_rng(0).integers(0, 256, (workload.batch_size, *size, 3), np.uint8)
+
+
+def background_offset(logits):
+    """What to add to an SSD's logits of the background so that it finds FOUND candidates.
+
+    With random weights it would find nothing or take everything, and suppression takes its time by
+    what is found. `logits` [A, C + 1] of an image, background first.
+    """
+    import numpy as np
+
+    from kerasdense.boxes.suppression import LEAST_SCORE
+
+    logits = np.asarray(logits, np.float64)
+    logits = logits - logits.max(axis=1, keepdims=True)  # else exponentials overflow
+    background, classes = logits[:, :1], np.exp(logits[:, 1:])  # [A, 1], [A, C]
+    # A softmax of at least LEAST_SCORE leaves so much for the exponential of the background.
+    left = classes / LEAST_SCORE - classes.sum(axis=1, keepdims=True)
+    most = np.log(np.maximum(left, np.finfo(np.float64).tiny)) - background  # [A, C]
+    return float(np.sort(most.ravel())[-min(FOUND, most.size)])
 
 
 def random_model(named, classes):

@@ -163,8 +163,11 @@ def class_index(text, names):
     )
 
 
-def add_dataset(parser, required=True):
-    """`--dataset` and what goes with it, as all commands that read data have them."""
+def add_dataset(parser, required=True, own_source="the run's own"):
+    """`--dataset` and what goes with it, as all commands that read data have them.
+
+    `own_source`: what --source is by default where none is required.
+    """
     parser.add_argument(
         "--dataset",
         required=required,
@@ -175,7 +178,7 @@ def add_dataset(parser, required=True):
     parser.add_argument(
         "--source",
         help="the dataset's folder, in its standard layout (default: "
-        + ("none, as toy_streets has)" if required else "the run's own)"),
+        + ("none, as toy_streets has)" if required else f"{own_source})"),
     )
     parser.add_argument(
         "--prepared-dir",

@@ -82,7 +82,7 @@ def add_arguments(parser):
         help="an export of any format: NAME (newest version) or NAME/VERSION",
     )
     add_checkpoint(parser)
-    add_dataset(parser, required=False)
+    add_dataset(parser, required=False, own_source="the run's own; an export knows none")
     add_measured_split(parser)
     parser.add_argument(
         "--scales",
@@ -165,6 +165,8 @@ def run(arguments):
     split = arguments.split or run_folder.validation_split(facts, arguments.dataset)
     trained_on = run_folder.check_measured(facts, builder, name, split, arguments.allow_trained)
     data, parts = _data(arguments, facts, name, split, class_map)
+    if arguments.precision:
+        parts.append(measured.origin["computed_in"])
     folder = _folder_name(parts, options)
     output = arguments.output or measured.path / "evaluation" / folder
     output.mkdir(parents=True, exist_ok=True)  # fails now rather than after the evaluation
@@ -188,7 +190,7 @@ def _fitted(arguments):
         from kerasdense.training import devices
 
         precision = devices.policy(arguments.precision).removeprefix("mixed_")
-        model, origin["precision"] = in_precision(model, precision), precision
+        model, origin["computed_in"] = in_precision(model, precision), precision
 
     def measure(task, builder, split, options):
         size = task.image_size_of(model)
@@ -268,8 +270,6 @@ def _data(arguments, facts, name, split, class_map):
         parts += ["map", _short("+".join(f"{old}-{new}" for old, new in class_map.items()))]
     if arguments.checkpoint != CHECKPOINTS[0]:
         parts.append(arguments.checkpoint)
-    if arguments.precision:
-        parts.append(arguments.precision)
     return data, parts
 
 

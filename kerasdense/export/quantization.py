@@ -63,7 +63,7 @@ def openvino_in_int8(model, calibration):
         f"NNCF measures the model on {calibration.judged} others, then in int8; where that costs "
         f"over {100 * LARGEST_DROP:g} points, again with layers put back, until it does not"
     )
-    return nncf.quantize_with_accuracy_control(
+    quantized = nncf.quantize_with_accuracy_control(
         model,
         pictures,
         nncf.Dataset(range(calibration.judged)),
@@ -74,6 +74,23 @@ def openvino_in_int8(model, calibration):
         ),
         **options,
     )
+    put_back = [name for name in _in_float(quantized) if name not in ignored.names]
+    print(f"put back into float32: {', '.join(put_back) or 'none'}")
+    return quantized
+
+
+def _in_float(model):
+    """Names of the convolutions of a quantized openvino.Model whose weights are not in int8."""
+    found = []
+    for operator in model.get_ordered_ops():
+        if operator.get_type_name() not in CONVOLUTIONS:
+            continue
+        weights = operator
+        while weights.get_type_name() != "Constant":  # scaled, then reshaped
+            weights = weights.input_value(1 if weights is operator else 0).get_node()
+        if weights.get_element_type().get_type_name() != "i8":
+            found.append(operator.get_friendly_name())
+    return found
 
 
 def onnx_in_int8(source, target, calibration):

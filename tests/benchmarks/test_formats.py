@@ -33,7 +33,7 @@ def test_the_table_of_formats(capsys):
 
 
 def test_a_cell_that_fails_is_the_exit_status(capsys, monkeypatch):
-    def refuses(model, task, directory, form, check):
+    def refuses(model, task, directory, form, **options):
         text = "not in | float16"
         raise ValueError(text) if form.precision == "float16" else RuntimeError("no")
 
@@ -63,7 +63,7 @@ def test_cells(monkeypatch):
     assert cell_if(formats, "export", needs) == "not installed: needs tf2onnx"
     broken = ConversionError("no such operation")
     assert cell_if(formats, "export", broken).startswith("FAILS: export: ConversionError: no such")
-    monkeypatch.setattr(formats, "export", lambda *arguments, check: "version")
+    monkeypatch.setattr(formats, "export", lambda *arguments, **options: "version")
     assert cell_if(formats, "Predictor", needs) == "not installed: needs tf2onnx"
     # What was exported a moment ago is to be loaded.
     damaged = ValueError("damaged")
@@ -75,6 +75,22 @@ def test_cells(monkeypatch):
     bad = {"confidence": 0.01}  # for float32, not for float16
     assert cell_if(parity, "compare", bad).startswith("FAILS: difference of confidence")
     assert cell_if(parity, "compare", bad, "float16") == "ok 1.5x"
+
+
+def test_int8_is_fitted_to_the_pictures_of_the_table(monkeypatch):
+    asked = {}
+
+    def refuses(model, task, directory, form, check, calibration):
+        asked[form.precision] = form, calibration
+        raise ValueError("no")
+
+    monkeypatch.setattr(formats, "export", refuses)
+    for precision in ("float32", "int8"):
+        formats.cell(None, None, None, Form("litert", precision), turns=1)
+    assert asked["float32"] == (Form("litert"), None)
+    form, calibration = asked["int8"]
+    assert form == Form("litert", "int8", batch_size=2, size=SMOOTH_SIZE), "LiteRT takes no other"
+    assert np.array_equal(calibration.batches, [smooth_pictures(SMOOTH_SIZE)])
 
 
 @pytest.mark.parametrize("named, size", [(LADDER, SMOOTH_SIZE), (SSD, (300, 300))])

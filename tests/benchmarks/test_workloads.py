@@ -52,6 +52,19 @@ def test_auxiliary_logits_are_left_out():
     assert alone.output is both.output["logits"] and alone.name == both.name
 
 
+def test_the_background_leaves_as_many_scores_as_are_asked_for(monkeypatch):
+    # Of one class a score exp(l) / (exp(b) + exp(l)) is 1/100 where b = l + log 99.
+    logits = np.array([[0, 3], [0, 1], [0, 2]])
+    for found, last in ((1, 3), (2, 2), (3, 1), (9, 1)):
+        monkeypatch.setattr(workloads, "FOUND", found)
+        assert workloads.background_offset(logits) == pytest.approx(last + np.log(99))
+    # A background that is at 5 already needs so much less; of two equal classes each has
+    # exp(l) / (exp(b) + 2 exp(l)), which is 1/100 where b = l + log 98.
+    monkeypatch.setattr(workloads, "FOUND", 1)
+    assert workloads.background_offset(logits + [5, 0]) == pytest.approx(3 + np.log(99) - 5)
+    assert workloads.background_offset([[0, 2, 2]]) == pytest.approx(2 + np.log(98))
+
+
 def test_signals_pass_through_a_random_model():
     model = workloads.random_model(NamedModel("", "fcn_vgg16", {"skips": (16,), "fc_width": 8}), 3)
     assert not [each.path for each in model.weights if "kernel" in each.path and not np.any(each)]

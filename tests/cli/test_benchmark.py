@@ -79,6 +79,20 @@ def test_exports_are_measured_on_the_validation_split(segmentation_run, measured
     assert f"{100 * exported:.2f} %" in out
 
 
+@pytest.mark.parametrize("sizes, left_out", [((1,), False), ((1, 2), True)])
+def test_litert_in_int8_is_fixed_to_the_one_size_measured(
+    segmentation_run, measured, sizes, left_out
+):
+    result, out = measured(
+        "export", "--run", segmentation_run, "--size", "64x64", "--turns", 1, "--images", 1,
+        "--batch-sizes", ",".join(map(str, sizes)), "--formats", "litert", "--precisions", "int8",
+    )  # fmt: skip
+    assert ("litert, int8" in result["batches"][0]["milliseconds"]) is not left_out
+    assert ("needs a fixed batch size and size" in out) is left_out
+    # The pictures of the validation split are larger.
+    assert ("litert, int8: its accuracy is not measured." in out) is not left_out
+
+
 @pytest.mark.slow
 def test_export_of_a_model_with_random_weights(measured):
     model = "ssd300:width=0.015625"
@@ -238,20 +252,20 @@ def test_peers_that_are_not_installed(kerasdense, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif(util.find_spec("torchvision") is None, reason="torchvision is not installed")
-def test_torchvision_does_the_same_work(kerasdense):
-    status, out, err = kerasdense(
-        "benchmark", "peers", "--size", "64x64", "--works", "infer,train", "--turns", 1,
+def test_torchvision_does_the_same_work(measured):
+    results, out = measured(
+        "peers", "--size", "64x64", "--works", "train", "--precisions", "float32", "--turns", 1,
         "--steps", 1,
     )  # fmt: skip
-    results = json.loads(out.splitlines()[-1])
-    results = [each for each in results if "strided" not in each["comparison"]]
-    assert [each["work"] for each in results] == ["infer", "infer", "train"]
-    for each in results:
-        ours, theirs = each["rows"].values()
-        # Theirs strides by the 3x3, ours by the 1x1 before it; parameters but for unused biases.
-        assert theirs["macs"] == pytest.approx(ours["macs"], rel=0.1), out
-        assert theirs["parameters"] == pytest.approx(ours["parameters"], rel=0.01)
-        assert min(ours["milliseconds"], theirs["milliseconds"]) > 0
+    result = next(each for each in results if "output stride 8" in each["comparison"])
+    ours, theirs = result["rows"]["float32 kerasdense Keras"], result["rows"]
+    theirs = theirs["float32 torchvision eager"]
+    # Theirs strides by the 3x3, ours by the 1x1 before it; parameters but for unused biases.
+    assert theirs["macs"] == pytest.approx(ours["macs"], rel=0.1), out
+    assert theirs["parameters"] == pytest.approx(ours["parameters"], rel=0.01)
+    assert min(ours["milliseconds"], theirs["milliseconds"]) > 0
+    (best,) = result["best"]
+    assert best["of_theirs"] == ours["of_theirs"] > 0
 
 
 def test_formats_takes_the_models_and_formats_named(kerasdense, monkeypatch):

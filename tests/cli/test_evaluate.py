@@ -11,6 +11,7 @@ from PIL import Image
 from kerasdense import tasks
 from kerasdense.cli import evaluate
 from kerasdense.data.sources import toy_streets
+from kerasdense.export import processor
 from kerasdense.training import run_folder
 
 BOX_NAMES = {"car", "pedestrian"}
@@ -80,7 +81,10 @@ def test_the_default_is_the_run_s_validation_split_and_that_of_training_is_refus
     assert not (turned_run / "evaluation" / "folder_val").exists()
 
 
-def test_each_result_has_a_folder_of_its_own(segmentation_run, toy_folder, kerasdense, tmp_path):
+def test_each_result_has_a_folder_of_its_own(
+    segmentation_run, toy_folder, kerasdense, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(processor, "best_precision", lambda: ("bfloat16", "a test says so"))
     run = shutil.copytree(segmentation_run, tmp_path / "run")
     others = shutil.copytree(toy_folder, tmp_path / "other pictures")
     flags = {
@@ -88,6 +92,7 @@ def test_each_result_has_a_folder_of_its_own(segmentation_run, toy_folder, keras
         "folder_val_scales_0.5_1_flip": ("--scales", "0.5,1", "--flip"),
         "folder_other_pictures_val": ("--source", others, "--batch-size", 2),
         "folder_val_values_1_0_2_3_4_5_6_7": ("--mask-values", "1,0,2,3,4,5,6,7"),
+        "folder_val_bfloat16": ("--precision", "auto"),
     }
     for more in flags.values():
         status, _, err = kerasdense("evaluate", "--run", run, *more)
@@ -453,7 +458,7 @@ def test_a_run_is_measured_in_another_precision(task, request, kerasdense, tmp_p
         assert status == 0, err
         results.append(result_in(output))
     fitted, same, other = results
-    assert (same.pop("precision"), other.pop("precision")) == ("float32", "bfloat16")
+    assert (same.pop("computed_in"), other.pop("computed_in")) == ("float32", "bfloat16")
     assert same == fitted and other.keys() == fitted.keys()  # it was fitted in float32
 
 
