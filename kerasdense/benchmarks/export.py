@@ -15,6 +15,7 @@ from kerasdense.export.artefact import export
 from kerasdense.export.calibration import Calibration, of_dataset
 from kerasdense.export.formats import FORMATS
 from kerasdense.export.predictor import Predictor
+from kerasdense.export.signatures import in_precision
 
 MODEL = "Keras model, float32"  # the first row: as it was fitted, nothing folded
 
@@ -109,7 +110,8 @@ def _accuracies(model, task, rows, truth):
     samples = task.eval_batches(truth.builder, truth.split, task.image_size_of(model))
     if truth.limit is not None:
         samples = measuring.first(samples, truth.limit, batch_size=1)
-    found = {MODEL: task.evaluate(model, samples, worst=0, verbose=0).result}
+    fitted = in_precision(model, "float32")  # as it is timed
+    found = {MODEL: task.evaluate(fitted, samples, worst=0, verbose=0).result}
     for label, predictor in rows.items():
         try:
             measured = measuring.evaluate(

@@ -43,8 +43,9 @@ def export(model, task, directory, form=Form(), run=None, check=None, calibratio
             and OpenVINO compute, in int8 all but SavedModel.
         run: JSON-like facts about the training, kept in the artefact's model.json.
         check: a function of the Predictor of what was written, which raises ValueError if it is
-            not to be published. By default it is `parity.check` on a random picture. Where the
-            format's runtime is not installed nothing is checked, and a line says so.
+            not to be published. By default it is `parity.check` on a random picture, in int8 on the
+            first of the calibration. Where the format's runtime is not installed nothing is
+            checked, and a line says so.
         calibration: `calibration.Calibration`, the pictures that int8 is fitted to.
 
     Returns the version folder, a Path.
@@ -114,7 +115,9 @@ def export(model, task, directory, form=Form(), run=None, check=None, calibratio
             np.save(path.with_name(f"{name}.npy"), array)
         if not format.portable:
             _write_warmup(finished, directory.name, names, form)
-        check = check or functools.partial(parity.check, model=model, task=task)
+        # A random picture has other ranges than those that int8 is fitted to.
+        picture = calibration.batches[0][0] if form.precision == "int8" else None
+        check = check or functools.partial(parity.check, model=model, task=task, picture=picture)
         _check_written(finished, directory, form, check)
         return _publish(finished, directory)
 

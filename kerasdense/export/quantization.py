@@ -74,22 +74,28 @@ def openvino_in_int8(model, calibration):
         ),
         **options,
     )
-    put_back = [name for name in _in_float(quantized) if name not in ignored.names]
-    print(f"put back into float32: {', '.join(put_back) or 'none'}")
+    put_back = [text for name, text in _in_float(quantized).items() if name not in ignored.names]
+    print(f"put back into float32: {', '.join(put_back) or 'no convolution'}")
     return quantized
 
 
 def _in_float(model):
-    """Names of the convolutions of a quantized openvino.Model whose weights are not in int8."""
-    found = []
-    for operator in model.get_ordered_ops():
-        if operator.get_type_name() not in CONVOLUTIONS:
-            continue
-        weights = operator
+    """The convolutions of a quantized openvino.Model whose weights are not in int8.
+
+    {name: what tells a reader which it is}; OpenVINO does not keep the names of layers.
+    """
+    convolutions = [
+        each for each in model.get_ordered_ops() if each.get_type_name() in CONVOLUTIONS
+    ]
+    found = {}
+    for place, convolution in enumerate(convolutions, 1):
+        weights = convolution.input_value(1).get_node()
         while weights.get_type_name() != "Constant":  # scaled, then reshaped
-            weights = weights.input_value(1 if weights is operator else 0).get_node()
+            weights = weights.input_value(0).get_node()
         if weights.get_element_type().get_type_name() != "i8":
-            found.append(operator.get_friendly_name())
+            shape = "x".join(map(str, weights.get_output_shape(0)))
+            text = f"convolution {place} of {len(convolutions)} (weights {shape})"
+            found[convolution.get_friendly_name()] = text
     return found
 
 
@@ -120,17 +126,24 @@ def onnx_in_int8(source, target, calibration):
         def get_next(self):
             return next(batches, None)
 
-    quantization.quantize_static(
-        source,
-        target,
-        Pictures(),
-        quant_format=quantization.QuantFormat.QDQ,
-        activation_type=quantization.QuantType.QUInt8,
-        weight_type=quantization.QuantType.QInt8,
-        per_channel=True,
-        op_types_to_quantize=list(ONNX_TYPES),
-        nodes_to_exclude=[*_outside_of_convolutions(operations), *epsilons],
-    )
+    # It warns of a pre-processing that changes nothing here, through the root logger, to which it
+    # adds a handler if there is none.
+    root, silent = logging.getLogger(), logging.NullHandler()
+    root.addHandler(silent)
+    try:
+        quantization.quantize_static(
+            source,
+            target,
+            Pictures(),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            op_types_to_quantize=list(ONNX_TYPES),
+            nodes_to_exclude=[*_outside_of_convolutions(operations), *epsilons],
+        )
+    finally:
+        root.removeHandler(silent)
 
 
 def litert_in_int8(converter, calibration):

@@ -342,28 +342,30 @@ class Detection(Task):
         ),
         "missed": Figure(
             "share of the model's detections that are missing",
-            {"float32": 0.01, "float16": 0.05, "bfloat16": 0.1},
+            {"float32": 0.01, "float16": 0.05, "bfloat16": 0.09, "int8": 0.09},
             "missed",
             lambda share: f"{100 * share:.2f} %",
         ),
         "invented": Figure(
             "share of the detections that the model does not have",
-            {"float32": 0.01, "float16": 0.05, "bfloat16": 0.1},
+            {"float32": 0.01, "float16": 0.05, "bfloat16": 0.09, "int8": 0.09},
             "invented",
             lambda share: f"{100 * share:.2f} %",
         ),
         "count": Figure(
             "difference of num_detections as a share of the rows",
-            {"float32": 0.02, "float16": 0.1, "bfloat16": 0.2},
+            {"float32": 0.02, "float16": 0.1, "bfloat16": 0.2, "int8": 0.2},
         ),
         "boxes": Figure(
             "difference in pixels that 99 % of the boxes keep",
-            {"float32": 0.1, "float16": 1.0, "bfloat16": 3.0},
+            {"float32": 0.1, "float16": 1.0, "bfloat16": 3.0, "int8": 3.0},
             "pixels",
         ),
         "largest_box": Figure("difference of a box in pixels", {}, "largest"),
         "scores": Figure(
-            "difference of a score", {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.1}, "score"
+            "difference of a score",
+            {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.1, "int8": 0.1},
+            "score",
         ),
     }
 

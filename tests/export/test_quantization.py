@@ -1,5 +1,7 @@
 """int8: what of a network is in it, and what its answers are then."""
 
+import re
+
 import numpy as np
 import pytest
 from small_models import BUILD, RUNTIMES, small_dilated_model, small_task, smooth_pictures
@@ -8,7 +10,7 @@ from kerasdense.export import parity, quantization
 from kerasdense.export.artefact import export
 from kerasdense.export.calibration import Calibration
 from kerasdense.export.predictor import FILES, Predictor
-from kerasdense.export.signatures import Form
+from kerasdense.export.signatures import PRECISIONS, Form
 
 SIZE = (64, 80)
 PICTURES = [smooth_pictures(2, *SIZE)[place][None] for place in (0, 1)]
@@ -48,6 +50,25 @@ def test_answers_are_nearly_those_of_the_model(tmp_path, format, exported_refere
     assert 0 < figures["confidence"] < 0.2 and figures["other_labels"] < 0.1, figures
 
 
+@pytest.mark.parametrize(
+    "kind, figure", [("segmentation", "other_labels"), ("detection", "missed")]
+)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_what_is_all_wrong_is_refused_in_every_precision(kind, figure, precision):
+    task = small_task(kind)
+    assert parity.exceeded(task, {figure: 1.0}, precision, parity.GROSS)
+    assert not parity.exceeded(task, {figure: 0.0}, precision)
+
+
+def test_it_is_compared_on_a_picture_that_it_was_fitted_to(tmp_path, monkeypatch):
+    compared = []
+    monkeypatch.setattr(
+        parity, "check", lambda predictor, model, task, picture: compared.append(picture)
+    )
+    exported(tmp_path, "onnx")
+    assert np.array_equal(compared, [PICTURES[0][0]])
+
+
 def test_convolutions_of_onnx_are_in_int8_and_nothing_else(tmp_path):
     onnx = pytest.importorskip("onnx")
     graph = onnx.load(exported(tmp_path, "onnx") / FILES["onnx"]).graph
@@ -69,7 +90,7 @@ def quantizers_of(version):
     return [each for each in model.get_ops() if each.get_type_name() == "FakeQuantize"]
 
 
-def test_openvino_puts_back_what_costs_accuracy(tmp_path, monkeypatch, exported_reference):
+def test_openvino_puts_back_what_costs_accuracy(tmp_path, monkeypatch, exported_reference, capsys):
     all_of_it = len(quantizers_of(exported(tmp_path / "plain", "openvino")))
     assert all_of_it
     reference = exported_reference("segmentation")
@@ -86,6 +107,10 @@ def test_openvino_puts_back_what_costs_accuracy(tmp_path, monkeypatch, exported_
     judged = Calibration(PICTURES, len(PICTURES), accuracy)
     version = exported(tmp_path / "judged", "openvino", calibration=judged)
     assert len(quantizers_of(version)) < all_of_it
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(
+        r"put back into float32: convolution \d+ of \d+ \(weights [\dx]+\).*", told
+    ), told
     predict = Predictor(version).predict
     assert accuracy(predict, [0, 1]) >= accuracy(
         Predictor(tmp_path / "plain" / "name").predict, [0, 1]
