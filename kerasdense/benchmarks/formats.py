@@ -1,9 +1,11 @@
 """Which runtime takes which model, and how well: the table of saved_models/README.md."""
 
+import contextlib
 import dataclasses
 import functools
 import sys
 import tempfile
+import textwrap
 
 import keras
 import numpy as np
@@ -44,7 +46,9 @@ def benchmark(named, formats, precisions, turns):
         reference = parity.Reference(model, task)
         cells = []
         for form in forms:
-            cells.append(cell(model, task, reference, form, turns))
+            # What exports tell is no part of the table.
+            with contextlib.redirect_stdout(sys.stderr):
+                cells.append(cell(model, task, reference, form, turns))
             print(f"{name}, {form.format} {form.precision}: {cells[-1]}", file=sys.stderr)
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
         failed |= any(text.startswith("FAILS") for text in cells)
@@ -95,7 +99,8 @@ def cell(model, task, reference, form, turns):
         return f"not installed: {_cause(error)}"
     except Exception as error:  # each converter and each runtime has its own
         if stage and isinstance(error, ValueError) and not isinstance(error, ConversionError):
-            return f"refused: {_cause(error)}"
+            first = textwrap.shorten(reason(error), LONGEST_CELL, placeholder=" ...")
+            return f"refused: {first.replace('|', '/')}"
         return f"FAILS: {stage}{type(error).__name__}: {_cause(error)}"
     differences = parity.exceeded(task, figures, form.precision)
     ratio = times_as_fast("exported", "fitted", seconds)
@@ -103,5 +108,5 @@ def cell(model, task, reference, form, turns):
 
 
 def _cause(error):
-    """The cause that it names, fit for a cell of a table."""
+    """The cause that it names, at the end, fit for a cell of a table."""
     return reason(error)[-LONGEST_CELL:].replace("|", "/")

@@ -186,11 +186,10 @@ def _fitted(arguments):
     model, facts = run_folder.load_run(arguments.run, f"{arguments.checkpoint}.keras")
     origin = {"run": str(arguments.run), "checkpoint": arguments.checkpoint}
     if arguments.precision:
-        from kerasdense.export.signatures import in_precision
         from kerasdense.training import devices
 
-        precision = devices.policy(arguments.precision).removeprefix("mixed_")
-        model, origin["computed_in"] = in_precision(model, precision), precision
+        precision = devices.computing(arguments.precision)
+        model, origin["computed_in"] = _computing(model, precision, facts), precision
 
     def measure(task, builder, split, options):
         size = task.image_size_of(model)
@@ -199,6 +198,23 @@ def _fitted(arguments):
         return task.evaluate(model, samples, **options)
 
     return Measured(arguments.run, origin, facts, measure)
+
+
+def _computing(model, precision, facts):
+    """The model of a run that computes in a precision: itself, where it was fitted in that."""
+    import keras
+
+    from kerasdense.export.signatures import in_precision
+
+    fitted_in = facts.get("arguments", {}).get("precision") or "float32"
+    if fitted_in.removeprefix("mixed_") == precision:
+        return model
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"--precision {precision} of a run fitted in {fitted_in} needs Keras' TensorFlow "
+            f"backend, received {keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow."
+        )
+    return in_precision(model, precision)
 
 
 def _exported(arguments):

@@ -64,7 +64,7 @@ def run(arguments):
     from kerasdense import tasks
     from kerasdense.drawing.pictures import load_picture
     from kerasdense.export import parity
-    from kerasdense.export.artefact import export
+    from kerasdense.export.artefact import check_form, export
     from kerasdense.export.predictor import read_facts
     from kerasdense.export.signatures import Form
     from kerasdense.training import run_folder
@@ -74,6 +74,8 @@ def run(arguments):
     picture = load_picture(arguments.image) if arguments.image else None
     origin = arguments.image or "a random picture"
     form = Form(arguments.format, arguments.precision, arguments.batch_size, arguments.size)
+    check_form(form, task)
+    _check_flags(arguments)
     if _uses_xla(arguments.xla, model, task, form):
         form = dataclasses.replace(form, xla=True)
     figures = {}
@@ -87,10 +89,6 @@ def run(arguments):
         fitted_to = calibration(arguments, facts, task, model, form)
         if picture is None:  # a random one has other ranges
             picture, origin = fitted_to.batches[0][0], "the first of these pictures"
-    elif arguments.calibration:
-        raise ValueError(
-            f"--calibration is for --precision int8, received {form.precision}, which needs none."
-        )
     version = export(model, task, arguments.output, form, summary, check, fitted_to)
     if figures:
         print(f"Compared with the Keras model in float32 on {origin}:")
@@ -100,6 +98,26 @@ def run(arguments):
     print(f"Wrote {version}, {size_on_disk / 2**20:.1f} MiB")
     _describe(read_facts(version))
     return 0
+
+
+def _check_flags(arguments):
+    """Raises ValueError for flags of int8 that would do nothing."""
+    given = {
+        "--calibration": arguments.calibration,
+        "--source": arguments.source,
+        "--prepared-dir": arguments.prepared_dir,
+    }
+    asked = arguments.calibration
+    for flag, value in given.items():
+        if value and arguments.precision != "int8":
+            raise ValueError(
+                f"{flag} is for --precision int8, received {arguments.precision}, which needs none."
+            )
+        if value and flag != "--calibration" and asked and Path(asked).exists():
+            raise ValueError(
+                f"{flag} is for the dataset that int8 is fitted to, but --calibration {asked} is a "
+                f"folder. Leave one out."
+            )
 
 
 def calibration(arguments, facts, task, model, form):
@@ -114,9 +132,21 @@ def calibration(arguments, facts, task, model, form):
     if asked and Path(asked).exists():
         found, origin = of_folder(asked, task, model, form), asked
     else:
-        builder, name = run_folder.load_dataset(
-            facts, asked, arguments.source, arguments.prepared_dir
-        )
+        if not asked and not facts["dataset"].get("name"):
+            raise ValueError(
+                "int8 is fitted to pictures, and the run was fitted on no dataset of ours. Give a "
+                "dataset or a folder of pictures by --calibration."
+            )
+        try:
+            builder, name = run_folder.load_dataset(
+                facts, asked, arguments.source, arguments.prepared_dir
+            )
+        except ValueError as error:
+            if not asked:
+                raise
+            raise ValueError(
+                f"--calibration {asked} is no folder; as a dataset: {error}"
+            ) from error
         own = name == facts["dataset"]["name"]
         split = run_folder.training_split(facts) if own else "train"
         found, origin = of_dataset(builder, split, task, model, form), f"{name}, split {split}"

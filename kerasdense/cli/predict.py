@@ -192,7 +192,7 @@ def _fitted(arguments):
         predictor.limit_threads(tf, arguments.threads)
     model, facts = run_folder.load_run(arguments.run, f"{arguments.checkpoint}.keras")
     task = tasks.of_run(facts)
-    precision = devices.policy(arguments.precision or "float32").removeprefix("mixed_")
+    precision = devices.computing(arguments.precision or "float32")
     # What the SavedModel holds, so that both ways agree.
     served = serve(model, task, Form(precision=precision))
 

@@ -56,7 +56,12 @@ def export(model, task, directory, form=Form(), run=None, check=None, calibratio
     missing; OSError if it cannot be written.
     """
     directory = Path(directory)
-    _check(form, task, calibration)
+    check_form(form, task)
+    if form.precision == "int8" and calibration is None:
+        raise ValueError(
+            "An export in int8 is fitted to pictures, received none. Give some that are like those "
+            "it is for (--calibration)."
+        )
     task.check_model(model)
     if (directory / "assets").exists():
         raise ValueError(
@@ -65,7 +70,6 @@ def export(model, task, directory, form=Form(), run=None, check=None, calibratio
         )
     if directory.exists() and not directory.is_dir():
         raise ValueError(f"{directory} is a file: expected a folder, or a name for a new one.")
-    formats.require(form)
     format = formats.FORMATS[form.format]
     computing = form.precision if form.precision in format.rebuilt_in else "float32"
     batch_size = form.batch_size if format.keeps_batch else None
@@ -200,7 +204,8 @@ def _versions(directory):
     return [int(path.name) for path in directory.iterdir() if path.name.isdecimal()]
 
 
-def _check(form, task, calibration):
+def check_form(form, task):
+    """Raises ValueError for a `Form` that there is none of, ImportError for missing packages."""
     if form.format not in formats.FORMATS:
         raise ValueError(
             f"format: expected one of {tuple(formats.FORMATS)}, received {form.format!r}."
@@ -219,13 +224,9 @@ def _check(form, task, calibration):
             f"{form.format} in {form.precision} needs a fixed batch size and size (--batch-size, "
             f"--size): {fixed[form.precision]}."
         )
-    if form.precision == "int8" and calibration is None:
-        raise ValueError(
-            "An export in int8 is fitted to pictures, received none. Give some that are like those "
-            "it is for (--calibration)."
-        )
     if form.size is not None and min(form.size) < smallest_side(task):
         raise ValueError(
             f"size: expected a height and a width of at least {smallest_side(task)}, received "
             f"{form.size}."
         )
+    formats.require(form)

@@ -27,7 +27,7 @@ class Calibration:
             activations tell the ranges that int8 is to cover.
         judged: how many other pictures there are whose truth is known.
         accuracy: `(predict, places) -> number from 0 to 1`, that of `Predictor.predict` on those of
-            them at `places`, a list of indices.
+            them at `places`, a list of indices; None where these hold nothing to be found.
     """
 
     batches: list
@@ -45,7 +45,7 @@ def of_folder(folder, task, model, form):
     size = form.size or task.image_size_of(model)
     chosen = (pictures.load_picture(file) for file in files[:: _step(len(files), PICTURES)])
     resized = (pictures.resized(each, size) if size else each for each in chosen)
-    return Calibration([np.repeat(each[None], form.batch_size or 1, axis=0) for each in resized])
+    return Calibration([_repeated(each, form) for each in resized])
 
 
 def of_dataset(builder, split, task, model, form):
@@ -58,22 +58,33 @@ def of_dataset(builder, split, task, model, form):
     warped = task.image_size_of(model)
     samples = task.eval_batches(builder, split, warped and (form.size or warped))
     step = max(2, _step(len(samples), PICTURES))  # the others are to be judged
-    numbered, batches, is_resized = samples.enumerate(), [], False
-    for sample in _of(numbered.filter(lambda place, _: place % step == 0)).as_numpy_iterator():
-        picture = sample["image"][0]
+    others = len(samples) - -(-len(samples) // step)
+    judged_step = _step(others, JUDGED)
+
+    def is_taken(place, _):
+        among_others = place - place // step - 1
+        return place % step == 0 or among_others % judged_step == 0
+
+    batches, kept, is_resized = [], [], False  # kept, as NNCF asks often
+    for place, sample in samples.enumerate().filter(is_taken):
+        if place % step:
+            kept.append(sample)
+            continue
+        picture = sample["image"][0].numpy()
         if form.size and picture.shape[:2] != form.size:
             picture, is_resized = pictures.resized(picture, form.size), True
-        batches.append(np.repeat(picture[None], form.batch_size or 1, axis=0))
-    others = len(samples) - len(batches)
-    if is_resized or not others:
+        batches.append(_repeated(picture, form))
+    if is_resized or not kept:
         return Calibration(batches)
-    rest = _of(numbered.filter(lambda place, _: place % step != 0))
-    kept = list(rest.shard(_step(others, JUDGED), 0))  # NNCF asks often
 
     def accuracy(predict, places):
         filled = functools.partial(filled_up, predict, fixed=form.batch_size)
         chosen = Batches([kept[place] for place in places])
-        return task.measure(filled, chosen, worst=0, verbose=0).result[task.accuracy]
+        try:
+            found = task.measure(filled, chosen, worst=0, verbose=0).result[task.accuracy]
+        except ValueError:  # no object, or difficult ones alone
+            return None
+        return None if math.isnan(found) else found  # every pixel is ignored
 
     return Calibration(batches, len(kept), accuracy)
 
@@ -85,9 +96,9 @@ class Batches(list):
         return len(self)
 
 
-def _of(numbered):
-    """The samples of a tf.data.Dataset of places and samples."""
-    return numbered.map(lambda _, sample: sample)
+def _repeated(picture, form):
+    """A picture as a batch of as many as the form fixes, which takes no more memory."""
+    return np.broadcast_to(picture, (form.batch_size or 1, *picture.shape))
 
 
 def _step(count, wanted):

@@ -43,7 +43,7 @@ class Predictor:
     Called with a `precision`, OpenVINO computes a model of any but int8 in "float32" or "bfloat16",
     or, by "auto", in what is fast on this processor; a file of the other formats computes in its
     own, which "auto" then means. `threads`: of a call, at most, by default as many as there are
-    cores.
+    cores; of all SavedModels of the process together, as TensorFlow has one pool.
     A SavedModel runs on the device TensorFlow chooses, the other formats on the CPU.
     One Predictor may be called from many threads. LiteRT computes the calls one after the other.
     Images of ever other sizes take no more memory in time, except that TensorFlow on a CPU keeps
@@ -86,8 +86,8 @@ class Predictor:
         taken = self.facts["input"]
         if "image_size" in taken:
             return taken["image_size"] and tuple(taken["image_size"])
-        if taken.get("padded_side", 1) > 1:
-            return None  # what it pads, it does not warp
+        if self.task == "segmentation":
+            return None
         fixed = taken["height"], taken["width"]
         if None in fixed:
             raise ValueError(
@@ -232,7 +232,8 @@ def _precision(directory, facts, asked):
 def limit_threads(tensorflow, threads):
     """Lets TensorFlow, the module, compute with so many threads at most.
 
-    It has one pool of them for the whole process, made at its first computation.
+    It has one pool of them for the whole process, made at its first computation; calls from several
+    threads then wait for each other.
     Raises: ValueError after that.
     """
     try:

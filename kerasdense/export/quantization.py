@@ -8,6 +8,8 @@ suppression) stay in floating point: they take little time, and their rounding w
 
 import logging
 
+import numpy as np
+
 # What int8 may cost of the accuracy, before NNCF puts layers back into floating point.
 LARGEST_DROP = 0.01
 RANKED = 8  # pictures by which NNCF tells which layers cost most: each layer is tried on them
@@ -38,7 +40,9 @@ def openvino_in_int8(model, calibration):
     ignored = nncf.IgnoredScope(
         names=_outside_of_convolutions(operations), types=OPENVINO_ARITHMETIC, validate=False
     )
-    pictures = nncf.Dataset([{"images": batch} for batch in calibration.batches])
+    pictures = nncf.Dataset(
+        calibration.batches, lambda batch: {"images": np.ascontiguousarray(batch)}
+    )
     options = {
         "preset": nncf.QuantizationPreset.MIXED,  # activations below zero have a range of their own
         "subset_size": len(calibration.batches),
@@ -55,9 +59,12 @@ def openvino_in_int8(model, calibration):
 
         places = list(places)
         found = calibration.accuracy(predict, places)
-        if len(places) == calibration.judged:
-            print(f"  accuracy {100 * found:.2f} %", flush=True)
-        return found, None
+        if len(places) == calibration.judged > RANKED:
+            print(
+                "  accuracy " + ("unknown" if found is None else f"{100 * found:.2f} %"), flush=True
+            )
+        # NNCF asks for each picture alone, too, and one may show nothing that is to be found.
+        return 1.0 if found is None else found, None
 
     print(
         f"NNCF measures the model on {calibration.judged} others, then in int8; where that costs "
@@ -120,7 +127,7 @@ def onnx_in_int8(source, target, calibration):
         for node in graph.node
         if node.op_type == "Add" and constants.intersection(node.input)
     ]
-    batches = iter([{"images": batch} for batch in calibration.batches])
+    batches = ({"images": np.ascontiguousarray(batch)} for batch in calibration.batches)
 
     class Pictures(quantization.CalibrationDataReader):
         def get_next(self):
@@ -154,7 +161,9 @@ def litert_in_int8(converter, calibration):
     import tensorflow as tf
 
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ({"images": each} for each in calibration.batches)
+    converter.representative_dataset = lambda: (
+        {"images": np.ascontiguousarray(batch)} for batch in calibration.batches
+    )
     converter.target_spec.supported_ops = [
         tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
         tf.lite.OpsSet.TFLITE_BUILTINS,  # of what has none

@@ -172,9 +172,11 @@ def _with_policy(options):
 
     precision = options.precision
     if precision == "auto" and (Path(options.workdir) / run_folder.FACTS).exists():
-        precision = run_folder.read_run(options.workdir).get("arguments", {}).get("precision")
+        arguments = run_folder.read_run(options.workdir).get("arguments", {})
+        precision = arguments.get("precision") or "float32"  # imported weights have none
         print(f"precision {precision}: that of the run")
-    return argparse.Namespace(**vars(options) | {"precision": devices.policy(precision)})
+    policy = devices.policy(precision, devices.uses_xla(options.xla))
+    return argparse.Namespace(**vars(options) | {"precision": policy})
 
 
 def _value(given, options):

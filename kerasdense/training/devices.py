@@ -26,23 +26,38 @@ def uses_xla(xla):
     return xla == "on"
 
 
-def policy(precision):
-    """The dtype policy of Keras for "auto", which is told with its reason, or another precision."""
+def policy(precision, xla=False):
+    """The dtype policy of Keras for "auto", which is told with its reason, or another precision.
+
+    `xla`: whether XLA is to compile.
+    """
     if precision != "auto":
         return precision
-    found, why = best_policy()
+    found, why = best_policy(xla)
     print(f"precision {found}: {why}")
     return found
 
 
-def best_policy():
-    """The dtype policy that trains best on this machine: (name, why)."""
+def computing(precision):
+    """What all of a fitted network is to compute in, such as "bfloat16"; "auto" as of `policy`."""
+    if precision != "auto":
+        return precision
+    found, why = best_policy()
+    found = found.removeprefix("mixed_")
+    print(f"precision {found}: {why}")
+    return found
+
+
+def best_policy(xla=False):
+    """The dtype policy that trains best on this machine: (name, why); `xla`: compiled by it."""
     if has_gpu():
         return _policy_of_gpu(_compute_capability())
     if any(device.startswith("tpu") for device in keras.distribution.list_devices()):
         return "mixed_bfloat16", "TPUs multiply bfloat16"
     if keras.backend.backend() == "jax":
         return "float32", "JAX computes bfloat16 on processors no faster"
+    if xla:
+        return "float32", "XLA computes bfloat16 on processors no faster"
     found, why = processor.best_precision()
     return ("mixed_bfloat16" if found == "bfloat16" else found), why
 

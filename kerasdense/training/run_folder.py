@@ -151,7 +151,7 @@ def report_other_splits(builder, dataset):
     old = dataset.get("splits") or {}
     now = {split: info.num_examples for split, info in builder.info.splits.items()}
     images = overlap.digests(builder.builder_config.source)
-    if not old or (old == now and dataset.get("images", images) == images):
+    if not old or (old == now and (dataset.get("images") or images) == images):
         return
 
     def sizes(splits):

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import keras
 import numpy as np
 import pytest
 from conftest import REAL_DATA, needs_real_data
@@ -460,6 +461,15 @@ def test_a_run_is_measured_in_another_precision(task, request, kerasdense, tmp_p
     fitted, same, other = results
     assert (same.pop("computed_in"), other.pop("computed_in")) == ("float32", "bfloat16")
     assert same == fitted and other.keys() == fitted.keys()  # it was fitted in float32
+
+
+def test_a_run_is_not_rebuilt_in_its_own_precision(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")  # which rebuilds none
+    fitted = {"arguments": {"precision": "mixed_bfloat16"}}
+    assert evaluate._computing("a model", "bfloat16", fitted) == "a model"
+    assert evaluate._computing("a model", "float32", {}) == "a model", "first runs do not tell"
+    with pytest.raises(ValueError, match="--precision float32 of a run fitted in mixed_bfloat16"):
+        evaluate._computing("a model", "float32", fitted)
 
 
 @pytest.mark.slow

@@ -1,10 +1,12 @@
 """`kerasdense export` as a user calls it: what is written, printed, compared, and mistakes."""
 
 import json
+import types
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from kerasdense.benchmarks import xla
@@ -112,6 +114,31 @@ def test_a_missing_converter_is_named_before_the_work(small_run, kerasdense, mon
         (("--batch-size", "0"), "expected a number above 0, received '0'"),
         (("--format", "torch"), "invalid choice: 'torch'"),
         (("--calibration", "{folder}"), "--calibration is for --precision int8, received float32"),
+        (("--source", "{folder}"), "--source is for --precision int8, received float32"),
+        (
+            ("--precision", "int8", "--format", "litert", "--batch-size", "1", "--size", "64x64")
+            + ("--calibration", "{folder}", "--prepared-dir", "{folder}"),
+            "--prepared-dir is for the dataset that int8 is fitted to, but --calibration",
+        ),
+        # What there is none of is told before anything is read or measured.
+        (("--precision", "int8"), "There is no saved_model in int8"),
+        (
+            ("--precision", "int8", "--xla", "auto", "--batch-size", "1", "--size", "64x64"),
+            "There is no saved_model in int8",
+        ),
+        (
+            ("--precision", "int8", "--format", "litert", "--calibration", "{folder}"),
+            "litert in int8 needs a fixed batch size and size",
+        ),
+        (
+            ("--precision", "int8", "--format", "onnx", "--calibration", "nowhere"),
+            "--calibration nowhere is no folder; as a dataset: Unknown dataset",
+        ),
+        (
+            ("--precision", "int8", "--format", "onnx"),
+            "the run was fitted on no dataset of ours. Give a dataset or a folder of pictures by "
+            "--calibration",
+        ),
         (
             ("--precision", "int8", "--format", "onnx", "--calibration", "{folder}"),
             "No images in ",
@@ -164,6 +191,25 @@ def test_xla_is_used_where_it_is_measured_to_be_faster(
     assert f"XLA {'on' if used else 'off'}: {ratio:.2f} times as fast with it" in out
     facts = json.loads((tmp_path / "name" / "1" / predictor.FACTS).read_text())
     assert facts["xla"] is used
+
+
+def test_xla_auto_is_off_where_it_cannot_compile(small_run, kerasdense, tmp_path, monkeypatch):
+    from kerasdense.export.signatures import serve
+
+    def broken(model, task, form):
+        if not form.xla:
+            return serve(model, task, form)
+
+        def answer(images):
+            raise tf.errors.InvalidArgumentError(None, None, "no such operation in XLA")
+
+        return types.SimpleNamespace(serving_default=answer)
+
+    monkeypatch.setattr(xla, "serve", broken)
+    arguments = ("export", "--run", small_run, "--output", tmp_path / "name", "--xla", "auto")
+    status, out, err = kerasdense(*arguments, "--batch-size", 1, "--size", "64x70")
+    assert status == 0, err
+    assert "XLA off: it cannot compile this network: no such operation in XLA" in out
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 from PIL import Image
-from small_models import small_classifier, small_model, small_task
+from small_models import small_classifier, small_detector, small_model, small_task
 
 from kerasdense import tasks
 from kerasdense.data import datasets
 from kerasdense.export import calibration
+from kerasdense.export.artefact import export
 from kerasdense.export.parity import Reference
+from kerasdense.export.predictor import Predictor
 from kerasdense.export.signatures import Form
 
 
@@ -72,6 +74,48 @@ def test_half_of_a_small_split_is_held_back_to_judge(builder):
     assert all(0 <= each <= 1 for each in accuracies)
     whole = found.accuracy(predict, list(range(found.judged)))
     assert min(accuracies) - 0.2 < whole < max(accuracies) + 0.2
+
+
+@pytest.fixture
+def detections(tmp_path, prepared_dir):
+    """A detector's dataset of twelve pictures, every third without an object, and its task."""
+    for place in range(12):
+        image = tmp_path / "images" / "train" / f"{place:02}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (80, 60), (20 * place, 100, 50)).save(image)
+        objects = (
+            ""
+            if place % 3 == 0
+            else (
+                "<object><name>cell</name><bndbox><xmin>10</xmin><ymin>10</ymin>"
+                "<xmax>50</xmax><ymax>50</ymax></bndbox></object>"
+            )
+        )
+        label = tmp_path / "annotations" / "train" / f"{place:02}.xml"
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text(f"<annotation>{objects}</annotation>")
+    (tmp_path / "classes.txt").write_text("cell\nplatelet\n")
+    builder = datasets.load("folder_detection", str(tmp_path), str(prepared_dir))
+    return builder, tasks.named("detection")(*datasets.classes(builder, "labels"))
+
+
+def test_pictures_without_objects_judge_nothing_alone(detections, tmp_path):
+    builder, task = detections
+    model = small_detector()
+    found = calibration.of_dataset(builder, "train", task, model, Form("openvino", "int8"))
+    samples = list(task.eval_batches(builder, "train", task.image_size_of(model)))
+    is_empty = [not np.any(sample["labels"] >= 0) for sample in samples[1::2]]
+    assert 0 < sum(is_empty) < found.judged == 6
+    predict = Reference(model, task).predict
+    alone = [found.accuracy(predict, [place]) for place in range(6)]
+    assert [each is None for each in alone] == is_empty
+    assert 0 <= found.accuracy(predict, range(6)) <= 1
+    pytest.importorskip("nncf")
+    version = export(
+        model, task, tmp_path / "name", Form("openvino", "int8"), calibration=found,
+        check=lambda predictor: None,
+    )  # fmt: skip
+    assert Predictor(version).precision == "int8"
 
 
 def test_label_maps_of_another_size_than_the_export_s_judge_nothing(builder):

@@ -45,5 +45,10 @@ def test_a_processor_s_policy_is_that_of_its_instructions(backend, policy, monke
     monkeypatch.setattr(processor, "best_precision", lambda: ("bfloat16", "it has AMX"))
     assert devices.policy("auto") == policy
     assert capsys.readouterr().out.startswith(f"precision {policy}: ")
+    # All of a fitted network computes in it, while training keeps weights in float32.
+    assert devices.computing("auto") == policy.removeprefix("mixed_")
+    assert capsys.readouterr().out.startswith(f"precision {policy.removeprefix('mixed_')}: ")
     assert devices.policy("mixed_float16") == "mixed_float16"
+    assert devices.computing("float16") == "float16"
     assert not capsys.readouterr().out, "what was asked for needs no reason"
+    assert devices.policy("auto", xla=True) == "float32", "which only converts"

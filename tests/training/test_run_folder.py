@@ -453,6 +453,18 @@ def test_an_export_of_drawn_pictures(split_builder, tmp_path):
     assert run_folder.trained_on(told, drawn, "toy_streets", "train") is False
 
 
+@pytest.mark.parametrize(
+    "told, is_other",
+    [({}, False), ({"images": None}, False), ({"images": {"train": "of others"}}, True)],
+)
+def test_splits_of_pictures_that_nobody_told_are_no_others(told, is_other, capsys):
+    builder = drawn_data()
+    builder.info = types.SimpleNamespace(splits={"train": types.SimpleNamespace(num_examples=3)})
+    dataset = {"name": "toy_streets", "splits": {"train": 3}} | told
+    run_folder.report_other_splits(builder, dataset)
+    assert ("are not those of the run" in capsys.readouterr().out) == is_other
+
+
 def test_exports_of_before_tell_less(split_builder, tmp_path):
     builder = split_builder("voc", **VOC)
     told = {"task": "detection", "class_names": ["a"], "palette": [[0, 0, 0]]}
