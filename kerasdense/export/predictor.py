@@ -86,8 +86,8 @@ class Predictor:
         taken = self.facts["input"]
         if "image_size" in taken:
             return taken["image_size"] and tuple(taken["image_size"])
-        if self.task == "segmentation":
-            return None
+        if taken.get("padded_side", 1) > 1:
+            return None  # what it pads, it does not warp
         fixed = taken["height"], taken["width"]
         if None in fixed:
             raise ValueError(

@@ -251,7 +251,7 @@ def test_the_size_that_pictures_are_warped_to(exported_predictor, kind, size):
     before = copy.copy(predictor)
     taken = {key: value for key, value in before.facts["input"].items() if key != "image_size"}
     before.facts = before.facts | {"input": taken}
-    if size is None:  # label maps are of pictures as they are
+    if size is None:  # what it pads it does not warp
         assert before.image_size is None
         return
     with pytest.raises(ValueError, match="export of an older kerasdense. Export the model again"):
