@@ -65,7 +65,9 @@ def decisive_model(named):
     scales = [LOGITS_DEVIATION / logits.std()] * classes
     if offsets.size:
         scales += [OFFSETS_DEVIATION / offsets.std()] * OFFSETS
-    scaled = keras.layers.Rescaling(scales, dtype="float32", name="decisive")(model.output)
+    # Not x * scale: a product before a split OpenVINO 2026.4 takes for one of int8's, and fails.
+    more = keras.layers.Rescaling([scale - 1 for scale in scales], dtype="float32")(model.output)
+    scaled = keras.layers.Add(dtype="float32", name="decisive")([model.output, more])
     return keras.Model(model.inputs[0], scaled, name=model.name)
 
 

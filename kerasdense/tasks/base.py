@@ -9,6 +9,7 @@ B batch, H W size, C classes, K classes of a unit.
 
 import abc
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 
@@ -46,7 +47,7 @@ class Figure:
 
     `meaning`: in words; `limits`: what rounding explains, by the export's precision (none: it is
     only told); `heading`, `text`: its column in a table, and the figure as it stands there;
-    `counts`: it is no difference, but the number of things compared.
+    `counts`: it is no difference, but the number of things compared; `most`: its largest value.
     """
 
     meaning: str
@@ -54,6 +55,7 @@ class Figure:
     heading: str | None = None
     text: Callable = "{:.1e}".format
     counts: bool = False
+    most: float = math.inf
 
 
 @dataclasses.dataclass(frozen=True)

@@ -368,6 +368,7 @@ class Segmentation(Task):
             {"float32": 1e-3, "float16": 0.01, "bfloat16": 0.03, "int8": 0.05},
             "other labels",
             lambda share: f"{100 * share:.3f} %",
+            most=1.0,
         ),
         "margin": Figure(
             "lead, in probability, of the reference's label over another that was given",

@@ -51,7 +51,12 @@ def test_answers_are_nearly_those_of_the_model(tmp_path, format, exported_refere
 
 
 @pytest.mark.parametrize(
-    "kind, figure", [("segmentation", "other_labels"), ("detection", "missed")]
+    "kind, figure",
+    [
+        ("segmentation", "other_labels"),
+        ("detection", "missed"),
+        ("classification", "probabilities"),
+    ],
 )
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_what_is_all_wrong_is_refused_in_every_precision(kind, figure, precision):
