@@ -20,7 +20,7 @@ it; --precision float32 measures what an export in float32 is made of.) It does 
 files of a dataset lie, so that --source is needed; results go below VERSION/evaluation. An export
 that is fixed to a size takes pictures of that size alone; for a detector or a classifier they are
 warped to it, and by the export once more to the network's. Whether it was trained on the pictures
-is told by their names, and of exports of before unknown.
+is known of its whole training split; of other pictures it is said to be unknown.
 
 --map measures a detector on a dataset of other classes: left of = a class of the run, right of it
 one of the dataset. Detections of classes that map to nothing are left out, and counted. Where

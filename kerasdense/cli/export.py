@@ -16,6 +16,7 @@ from pathlib import Path
 from kerasdense.cli.arguments import XLA, add_run, positive, size
 
 FORMATS = ("saved_model", "onnx", "openvino", "litert")
+FEW = 10  # pictures that int8 is fitted to, which are too few
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
 
 
@@ -150,7 +151,10 @@ def calibration(arguments, facts, task, model, form):
         own = name == facts["dataset"]["name"]
         split = run_folder.training_split(facts) if own else "train"
         found, origin = of_dataset(builder, split, task, model, form), f"{name}, split {split}"
-    print(f"int8 is fitted to {len(found.batches)} pictures of {origin}", flush=True)
+    count = len(found.batches)
+    print(f"int8 is fitted to {count} picture{'s' * (count > 1)} of {origin}", flush=True)
+    if count < FEW:
+        print("note: its ranges are those of so few; some dozens, as varied as yours, fit better")
     return found
 
 

@@ -158,7 +158,7 @@ def _exported(arguments):
     The dataset is that of the training, None if unknown; Keras is not needed.
     """
     from kerasdense import tasks
-    from kerasdense.export.predictor import Predictor
+    from kerasdense.export.predictor import Predictor, filled_up
     from kerasdense.tasks.base import reason
 
     served = Predictor(arguments.saved_model, arguments.precision, arguments.threads)
@@ -167,7 +167,7 @@ def _exported(arguments):
 
     def predict(images):
         try:
-            return served.predict(images)
+            return filled_up(served.predict, images, served.facts["input"]["batch_size"])
         except ValueError:
             raise  # it does not take such images, and says so
         except Exception as error:  # each runtime has its own

@@ -12,7 +12,7 @@ import numpy as np
 
 from kerasdense.data.images import find_images
 from kerasdense.drawing import pictures
-from kerasdense.export.measuring import filled_up
+from kerasdense.export.predictor import filled_up
 
 PICTURES = 100  # that ranges are taken from, where there are as many, evenly spaced
 JUDGED = 40  # others of a dataset, that the accuracy is measured on

@@ -2,10 +2,9 @@
 
 import functools
 
-import numpy as np
-
 from kerasdense import tasks
 from kerasdense.data import datasets
+from kerasdense.export.predictor import filled_up
 from kerasdense.tasks.base import reason
 
 
@@ -56,17 +55,6 @@ def evaluate(predictor, builder, split, limit=None, batch_size=None, **options):
             raise ValueError(text) from error
 
     return task.measure(functools.partial(filled_up, predict, fixed=fixed), samples, **options)
-
-
-def filled_up(predict, images, fixed):
-    """What is predicted of images uint8 [B, H, W, 3], of batches of `fixed` if that is a number.
-
-    `predict`: as of a Predictor. A smaller batch is filled up with its last image.
-    """
-    count = len(images)
-    if fixed and count < fixed:
-        images = np.concatenate([images, np.repeat(images[-1:], fixed - count, axis=0)])
-    return {name: values[:count] for name, values in predict(images).items()}
 
 
 def first(samples, limit, batch_size):

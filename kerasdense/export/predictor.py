@@ -222,11 +222,22 @@ def _precision(directory, facts, asked):
         return own, f"a {facts['format']} computes in what it was exported in"
     if asked not in choices:
         raise ValueError(
-            f"{directory}, a {facts['format']} exported in {facts['precision']}, computes in "
+            f"{directory}, exported for {facts['format']} in {facts['precision']}, computes in "
             f"{' or '.join(choices)}, received precision {asked!r}. Export the model in that "
-            f"precision, or for openvino, which computes a float32 export in bfloat16, too."
+            f"precision. (Of openvino a float32 export computes in bfloat16, too.)"
         )
     return asked, "asked for"
+
+
+def filled_up(predict, images, fixed):
+    """What is predicted of images uint8 [B, H, W, 3], of batches of `fixed` if that is a number.
+
+    `predict`: as of a Predictor. A smaller batch is filled up with its last image.
+    """
+    count = len(images)
+    if fixed and count < fixed:
+        images = np.concatenate([images, np.repeat(images[-1:], fixed - count, axis=0)])
+    return {name: values[:count] for name, values in predict(images).items()}
 
 
 def limit_threads(tensorflow, threads):

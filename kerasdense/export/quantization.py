@@ -7,6 +7,7 @@ suppression) stay in floating point: they take little time, and their rounding w
 """
 
 import logging
+import warnings
 
 import numpy as np
 
@@ -52,6 +53,8 @@ def openvino_in_int8(model, calibration):
     if not calibration.judged:
         return nncf.quantize(model, pictures, **options)
 
+    told = []
+
     def accuracy(compiled, places):
         def predict(images):
             outputs = compiled({"images": images})
@@ -60,15 +63,15 @@ def openvino_in_int8(model, calibration):
         places = list(places)
         found = calibration.accuracy(predict, places)
         if len(places) == calibration.judged > RANKED:
-            print(
-                "  accuracy " + ("unknown" if found is None else f"{100 * found:.2f} %"), flush=True
-            )
+            text = "unknown" if found is None else f"{100 * found:.2f} %"
+            print(f"  accuracy in {'int8' if told else 'float32'}: {text}", flush=True)
+            told.append(text)
         # NNCF asks for each picture alone, too, and one may show nothing that is to be found.
         return 1.0 if found is None else found, None
 
     print(
-        f"NNCF measures the model on {calibration.judged} others, then in int8; where that costs "
-        f"over {100 * LARGEST_DROP:g} points, again with layers put back, until it does not"
+        f"NNCF measures it on {calibration.judged} other pictures. Where int8 costs more than "
+        f"{100 * LARGEST_DROP:g} points, it puts layers back into float32 and measures again."
     )
     quantized = nncf.quantize_with_accuracy_control(
         model,
@@ -173,7 +176,9 @@ def litert_in_int8(converter, calibration):
     quantizer = tf.lite.experimental.QuantizationDebugger(
         converter=converter, debug_options=options
     )
-    return quantizer.get_nondebug_quantized_model()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of TensorFlow's own use of its interpreter
+        return quantizer.get_nondebug_quantized_model()
 
 
 def _outside_of_convolutions(operations):

@@ -361,7 +361,7 @@ class Detection(Task):
         ),
         "boxes": Figure(
             "difference in pixels that 99 % of the boxes keep",
-            {"float32": 0.1, "float16": 1.0, "bfloat16": 3.0, "int8": 3.0},
+            {"float32": 0.1, "float16": 1.0, "bfloat16": 3.0, "int8": 5.0},
             "pixels",
         ),
         "largest_box": Figure("difference of a box in pixels", {}, "largest"),

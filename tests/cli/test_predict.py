@@ -367,6 +367,22 @@ def test_a_name_that_is_too_long_costs_its_picture_alone(
     assert "1 of 2 images predicted" in out and (tmp_path / "out" / "b_overlay.png").exists()
 
 
+def test_an_export_of_a_fixed_batch_is_filled_up(
+    segmentation_run, segmentation_export, toy_folder, kerasdense, tmp_path
+):
+    picture = toy_folder / "images" / "scene_000.png"
+    fixed = "--output", tmp_path / "fixed", "--batch-size", 3
+    status, _, err = kerasdense("export", "--run", segmentation_run, *fixed)
+    assert status == 0, err
+    labels = []
+    for export in (segmentation_export, tmp_path / "fixed"):
+        flags = "--saved-model", export, picture, "--output", tmp_path / "found"
+        status, out, err = kerasdense("predict", *flags)
+        assert status == 0 and "1 of 1 images predicted" in out, err
+        labels.append(np.asarray(Image.open(tmp_path / "found" / "scene_000.png")))
+    assert np.mean(labels[0] != labels[1]) < 1e-3
+
+
 def test_precision_of_a_run_and_of_an_export(
     segmentation_run, segmentation_export, toy_folder, kerasdense, tmp_path, monkeypatch
 ):
@@ -379,7 +395,7 @@ def test_precision_of_a_run_and_of_an_export(
         return out
 
     out = predict("--run", segmentation_run, "--precision", "auto")
-    assert "precision mixed_bfloat16: a test says so" in out
+    assert "precision bfloat16: a test says so" in out, "all of it, unlike in training"
     out = predict("--run", segmentation_run, "--precision", "bfloat16")
     assert "precision bfloat16" not in out and "precision mixed" not in out
     out = predict("--saved-model", segmentation_export, "--precision", "auto")
