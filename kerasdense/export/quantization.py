@@ -14,8 +14,19 @@ import numpy as np
 # What int8 may cost of the accuracy, before NNCF puts layers back into floating point.
 LARGEST_DROP = 0.01
 RANKED = 8  # pictures by which NNCF tells which layers cost most: each layer is tried on them
-# Between convolutions, and no part of them: the squares and roots of SSD's normalization.
-OPENVINO_ARITHMETIC = ("Multiply", "Divide", "Subtract", "Power", "Sqrt", "ReduceSum", "Maximum")
+# Between convolutions, and no part of them: the squares and roots of SSD's normalization. Where a
+# Transpose (of a resize) reads int8, OpenVINO 2026.4 computes something else: of LadderDenseNet, it
+# gave other labels to half of the pixels.
+OPENVINO_IN_FLOAT = (
+    "Multiply",
+    "Divide",
+    "Subtract",
+    "Power",
+    "Sqrt",
+    "ReduceSum",
+    "Maximum",
+    "Transpose",
+)
 ONNX_TYPES = ("Conv", "Add", "Relu", "MaxPool", "Concat")  # int8 between convolutions, too
 CONVOLUTIONS = ("Convolution", "GroupConvolution", "Conv")  # of OpenVINO and of ONNX
 # What LiteRT has at the end of networks, and in some between convolutions.
@@ -39,7 +50,7 @@ def openvino_in_int8(model, calibration):
         for each in model.get_ordered_ops()
     ]
     ignored = nncf.IgnoredScope(
-        names=_outside_of_convolutions(operations), types=OPENVINO_ARITHMETIC, validate=False
+        names=_outside_of_convolutions(operations), types=OPENVINO_IN_FLOAT, validate=False
     )
     pictures = nncf.Dataset(
         calibration.batches, lambda batch: {"images": np.ascontiguousarray(batch)}

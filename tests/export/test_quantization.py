@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from small_models import BUILD, RUNTIMES, small_dilated_model, small_task, smooth_pictures
 
+from kerasdense import tasks
+from kerasdense.benchmarks.formats import decisive_model
+from kerasdense.benchmarks.workloads import NamedModel
 from kerasdense.export import parity, quantization
 from kerasdense.export.artefact import export
 from kerasdense.export.calibration import Calibration
@@ -72,6 +75,18 @@ def test_it_is_compared_on_a_picture_that_it_was_fitted_to(tmp_path, monkeypatch
     )
     exported(tmp_path, "onnx")
     assert np.array_equal(compared, [PICTURES[0][0]])
+
+
+def test_a_ladder_in_openvino(tmp_path):
+    # Its blends resize, and what they give is concatenated and convolved.
+    pytest.importorskip("nncf")
+    model = decisive_model(NamedModel("ladder", "ladder_densenet", {"blocks": (1, 2, 2, 1)}))
+    task = tasks.of_model(model)
+    form = Form("openvino", "int8", batch_size=1, size=SIZE)
+    version = export(model, task, tmp_path, form, calibration=Calibration(PICTURES))
+    predictor, reference = Predictor(version), parity.Reference(model, task)
+    figures = parity.compare(predictor.predict, reference, task, PICTURES)
+    assert figures["other_labels"] < 0.1, figures
 
 
 def test_convolutions_of_onnx_are_in_int8_and_nothing_else(tmp_path):
