@@ -79,7 +79,9 @@ def test_exports_are_measured_on_the_validation_split(segmentation_run, measured
     assert f"{100 * exported:.2f} %" in out
 
 
-@pytest.mark.parametrize("sizes, left_out", [((1,), False), ((1, 2), True)])
+@pytest.mark.parametrize(
+    "sizes, left_out", [pytest.param((1,), False, marks=pytest.mark.slow), ((1, 2), True)]
+)
 def test_litert_in_int8_is_fixed_to_the_one_size_measured(
     segmentation_run, measured, sizes, left_out
 ):

@@ -367,7 +367,9 @@ def agree(found, expected):
             assert abs(found[name] - value) <= max(2, value / 100), name
 
 
-@pytest.mark.parametrize("task", ["segmentation", "detection", "classification"])
+@pytest.mark.parametrize(
+    "task", ["segmentation", "detection", pytest.param("classification", marks=pytest.mark.slow)]
+)
 def test_an_export_has_the_numbers_of_its_run(
     task, request, toy_folder, prepared_dir, kerasdense, tmp_path
 ):
@@ -449,7 +451,9 @@ def test_one_of_a_run_and_an_export_is_measured(kerasdense):
     assert status == 2 and "one of the arguments --run --saved-model is required" in err
 
 
-@pytest.mark.parametrize("task", ["segmentation", "detection"])
+@pytest.mark.parametrize(
+    "task", ["segmentation", pytest.param("detection", marks=pytest.mark.slow)]
+)
 def test_a_run_is_measured_in_another_precision(task, request, kerasdense, tmp_path):
     run = request.getfixturevalue(f"{task}_run")
     results = []

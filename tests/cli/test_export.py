@@ -171,6 +171,7 @@ def test_int8_is_fitted_to_the_pictures_of_a_folder(small_run, kerasdense, tmp_p
     assert predictor.Predictor(tmp_path / "name").precision == "int8"
 
 
+@pytest.mark.slow
 def test_int8_is_fitted_to_the_training_split_of_the_run(segmentation_run, kerasdense, tmp_path):
     # Of six scenes, those of training; each other one is held back to judge.
     status, out, err = kerasdense(*in_int8(segmentation_run, tmp_path / "name"))

@@ -80,7 +80,7 @@ from kerasdense.export import predictor
 
 class Served:
     task, class_names, palette = "segmentation", ["dark", "bright"], [[0, 0, 0], [255, 255, 255]]
-    facts = {"run": None}
+    facts = {"run": None, "input": {"batch_size": None}}
 
     def predict(self, images):
         return {"labels": images[..., 0] // 128}
@@ -114,7 +114,7 @@ from kerasdense.export import predictor
 class Served:
     task, class_names = "segmentation", [name for _, name, _ in CLASSES]
     palette = [color for _, _, color in CLASSES]
-    facts = {"run": {"dataset": {"name": "cityscapes/ladder"}}}
+    facts = {"run": {"dataset": {"name": "cityscapes/ladder"}}, "input": {"batch_size": None}}
 
     def predict(self, images):
         assert images.shape == (1, 448, 1024, 3)

@@ -110,7 +110,14 @@ def test_pictures_without_objects_judge_nothing_alone(detections, tmp_path):
     alone = [found.accuracy(predict, [place]) for place in range(6)]
     assert [each is None for each in alone] == is_empty
     assert 0 <= found.accuracy(predict, range(6)) <= 1
+
+
+@pytest.mark.slow
+def test_a_detector_is_judged_by_pictures_without_objects_too(detections, tmp_path):
     pytest.importorskip("nncf")
+    builder, task = detections
+    model = small_detector()
+    found = calibration.of_dataset(builder, "train", task, model, Form("openvino", "int8"))
     version = export(
         model, task, tmp_path / "name", Form("openvino", "int8"), calibration=found,
         check=lambda predictor: None,

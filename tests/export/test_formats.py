@@ -31,14 +31,19 @@ from kerasdense.models import fc_densenet, fcn_densenet, ladder_densenet
 from kerasdense.models.layers import LearnedUpsampling
 
 CASES = [
-    *itertools.product(("segmentation", "classification"), FORMATS, ("float32",)),
-    ("detection", "saved_model", "float32"),
+    *itertools.product(("segmentation",), FORMATS, ("float32",)),
     *(
-        pytest.param("detection", format, "float32", marks=pytest.mark.slow)
-        for format in ("onnx", "openvino", "litert")
+        pytest.param(kind, format, "float32", marks=pytest.mark.slow)
+        for kind in ("classification", "detection")
+        for format in FORMATS
     ),
-    *itertools.product(("segmentation",), FORMATS, ("float16",)),
-    *itertools.product(("segmentation",), ("saved_model", "openvino"), ("bfloat16",)),
+    ("segmentation", "onnx", "float16"),
+    *(
+        pytest.param("segmentation", format, "float16", marks=pytest.mark.slow)
+        for format in ("saved_model", "openvino", "litert")
+    ),
+    ("segmentation", "saved_model", "bfloat16"),
+    pytest.param("segmentation", "openvino", "bfloat16", marks=pytest.mark.slow),
     ("classification", "saved_model", "bfloat16"),
     ("classification", "saved_model", "float16"),
     *(pytest.param("detection", format, "float16", marks=pytest.mark.slow) for format in FORMATS),

@@ -77,6 +77,7 @@ def test_it_is_compared_on_a_picture_that_it_was_fitted_to(tmp_path, monkeypatch
     assert np.array_equal(compared, [PICTURES[0][0]])
 
 
+@pytest.mark.slow
 def test_a_ladder_in_openvino(tmp_path):
     # Its blends resize, and what they give is concatenated and convolved.
     pytest.importorskip("nncf")
@@ -110,6 +111,7 @@ def quantizers_of(version):
     return [each for each in model.get_ops() if each.get_type_name() == "FakeQuantize"]
 
 
+@pytest.mark.slow
 def test_openvino_puts_back_what_costs_accuracy(tmp_path, monkeypatch, exported_reference, capsys):
     all_of_it = len(quantizers_of(exported(tmp_path / "plain", "openvino")))
     assert all_of_it
@@ -163,7 +165,7 @@ def test_litert_refuses_a_detector_rather_than_end_the_process(tmp_path):
         exported(tmp_path, "litert", "detection")
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino"])
+@pytest.mark.parametrize("format", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_a_detector(tmp_path, format, exported_reference):
     predictor = Predictor(exported(tmp_path, format, "detection"))
     found = predictor.predict(PICTURES[0])

@@ -232,7 +232,7 @@ def test_validation_that_fails_loses_nothing(tmp_path, monkeypatch, capsys):
         assert one["val_mean_iou"] == pytest.approx(other["val_mean_iou"], abs=1e-5)
 
 
-@pytest.mark.parametrize("average_weights", [None, 0.9])
+@pytest.mark.parametrize("average_weights", [pytest.param(None, marks=pytest.mark.slow), 0.9])
 def test_a_kill_before_the_best_model_was_written_is_mended(tmp_path, average_weights, capsys):
     options = {"pretrained": ["old/kernel"], "average_weights": average_weights}
     fit(tmp_path, epochs=1, **options)
