@@ -82,7 +82,7 @@ def openvino_in_int8(model, calibration):
 
     print(
         f"NNCF measures it on {calibration.judged} other pictures. Where int8 costs more than "
-        f"{100 * LARGEST_DROP:g} points, it puts layers back into float32 and measures again."
+        f"{100 * LARGEST_DROP:g} %, it puts layers back into float32 and measures again."
     )
     quantized = nncf.quantize_with_accuracy_control(
         model,
