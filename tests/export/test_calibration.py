@@ -113,7 +113,7 @@ def test_pictures_without_objects_judge_nothing_alone(detections, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_detector_is_judged_by_pictures_without_objects_too(detections, tmp_path):
+def test_a_detector_is_judged_by_pictures_without_objects_too(detections, tmp_path, capsys):
     pytest.importorskip("nncf")
     builder, task = detections
     model = small_detector()
@@ -123,6 +123,7 @@ def test_a_detector_is_judged_by_pictures_without_objects_too(detections, tmp_pa
         check=lambda predictor: None,
     )  # fmt: skip
     assert Predictor(version).precision == "int8"
+    assert capsys.readouterr().out.count("accuracy in float32: ") == 1
 
 
 def test_label_maps_of_another_size_than_the_export_s_judge_nothing(builder):
